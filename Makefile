@@ -1,0 +1,65 @@
+# `make setup` and `make serve` are all that a newcomer needs; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+VLLM_VERSION ?= 0.32.0
+VLLM ?= 0.28.0
+MODEL ?= demo
+PORT ?= 8000
+ARGS ?=
+
+BIN := $(VENV)/bin
+SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
+export PYTHON
+.DEFAULT_GOAL := help
+.PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream bench \
+    dist clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@echo "  Variables: PYTHON, VENV, VLLM_VERSION (setup), VLLM (release), MODEL, PORT, ARGS (serve)"
+
+setup: ## make .venv with vLLM and vlinders in its bin
+	@scripts/setup.sh --venv $(VENV) --vllm $(VLLM_VERSION)
+
+model: setup ## make the tiny demo model and its LoRA adapter in .models
+	@$(BIN)/python scripts/make_tiny_model.py
+
+serve: setup model ## serve the demo model, or MODEL=..., on PORT with ARGS, until Ctrl-C
+	@exec $(BIN)/python scripts/serve.py --model "$(MODEL)" --port $(PORT) -- $(ARGS)
+
+release: setup ## make .releases/VLLM, another vLLM release on the same environment
+	@$(BIN)/python scripts/vllm_release.py $(VLLM)
+
+lint: setup ## check style and formatting
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+format: setup ## format the sources and fix what can be fixed
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+typecheck: setup ## check the types
+	$(BIN)/mypy
+
+unit: setup ## run the tests that need no vLLM
+	$(BIN)/python -m pytest tests/unit
+
+pytest: setup model release ## run the unit, patch and integration tests
+	$(BIN)/python -m pytest
+
+test: lint typecheck ## run every check: style, types, the short upstream tests, all of ours
+	$(BIN)/python scripts/upstream_tests.py --short
+	@$(MAKE) --no-print-directory pytest
+
+test-upstream: setup model ## run vLLM's own scheduler tests, stock and patched, and compare
+	$(BIN)/python scripts/upstream_tests.py --compare
+
+bench: setup model ## run the micro benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+dist: setup ## build the wheel and the sdist, check them, and try the wheel in a clean environment
+	@scripts/dist.sh $(BIN)/python
+
+clean: ## remove everything that make made
+	rm -rf .venv .models .releases .upstream build dist *.egg-info .mypy_cache .pytest_cache \
+	    .ruff_cache .benchmarks .hypothesis

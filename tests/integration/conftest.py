@@ -1,0 +1,94 @@
+"""The servers that the integration tests share, one per configuration, each started once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# The helpers beside this file; pytest's importlib mode leaves the path alone.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from server import LORA, LORA_NAME, MODEL, ROOT, Server, Servers
+
+SLOTS = 2
+RELEASE = "0.28.0"
+KEY = "key-of-the-integration-tests"
+COMMON = (
+    *("--max-num-seqs", str(SLOTS)),
+    *("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"{LORA_NAME}={LORA}"),
+    "--enable-prompt-tokens-details",
+)
+PATCHED: dict[str, str | None] = {
+    "VLLM_CUSTOM_PATCHES": "vllm_vlinders",
+    "VLINDERS_LOGGING__FORMAT": "json",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without vLLM or the tiny model nothing here can run: skip, and say what to do."""
+    here = Path(__file__).parent
+    reason = None
+    if find_spec("vllm") is None:
+        reason = "vLLM is not installed: make setup"
+    elif not (MODEL.is_dir() and LORA.is_dir()):
+        reason = "the tiny model is missing: make model"
+    for item in items:
+        if reason and here in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """All configurations; at most one runs at a time."""
+    release = str(ROOT / ".releases" / RELEASE)
+    pool = Servers(
+        Server("patched", COMMON, PATCHED),
+        Server("stock", COMMON),
+        Server(
+            "data_parallel",
+            ("--max-num-seqs", "4", "--data-parallel-size", "2"),
+            {**PATCHED, "VLLM_CPU_OMP_THREADS_BIND": "0|1"},
+            key=KEY,
+        ),
+        Server("release", COMMON, {**PATCHED, "PYTHONPATH": release}),
+    )
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture
+def patched(servers: Servers) -> Server:
+    """Vanilla flags, LoRA, two slots; the patches are on."""
+    return servers.get("patched")
+
+
+@pytest.fixture
+def data_parallel(servers: Servers) -> Server:
+    """Two API servers, two engine cores, an API key."""
+    return servers.get("data_parallel")
+
+
+@pytest.fixture(scope="session")
+def older_release() -> Path:
+    """The oldest supported release, made as ``make release`` makes it."""
+    script = ROOT / "scripts" / "vllm_release.py"
+    done = subprocess.run([sys.executable, str(script), RELEASE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return ROOT / ".releases" / RELEASE
+
+
+@pytest.fixture
+def release(servers: Servers, older_release: Path) -> Server:
+    """As `patched`, on the oldest supported vLLM."""
+    return servers.get("release")
+
+
+@pytest.fixture(scope="module")
+def no_server(servers: Servers) -> None:
+    """Leave the cores to what the test runs itself."""
+    servers.stop()

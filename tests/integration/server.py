@@ -1,0 +1,171 @@
+"""A real ``vllm serve`` for tests: started on loopback, waited for, stopped with all it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / ".models" / "tiny"
+LORA = ROOT / ".models" / "tiny-lora"
+NAME = "tiny"
+LORA_NAME = "code"
+START_SECONDS = 240
+STOP_SECONDS = 20
+
+
+def clean_environment(**variables: str | None) -> dict[str, str]:
+    """Return the environment without settings of vlinders or vLLM, then `variables` (None removes)."""
+    ours = ("VLINDERS_", "VLLM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    kept |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    # One thread for the worker leaves the other cores to the API server and the client.
+    kept["VLLM_CPU_OMP_THREADS_BIND"] = str(max(os.sched_getaffinity(0)))
+    for name, value in variables.items():
+        if value is None:
+            kept.pop(name, None)
+        else:
+            kept[name] = value
+    return kept
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def serve_command(port: int, *arguments: str) -> list[str]:
+    """Return the command line that serves the tiny model on `port`."""
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(MODEL)]
+    command += ["--served-model-name", NAME, "--enforce-eager", "--max-model-len", "2048"]
+    return [*command, "--host", "127.0.0.1", "--port", str(port), *arguments]
+
+
+@dataclass
+class Server:
+    """One server process group.
+
+    Attributes:
+        name: names it in failures.
+        arguments: what ``vllm serve`` gets beyond model and address.
+        variables: environment variables; None removes one.
+        key: an API key that the server asks for and `client` sends.
+    """
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    variables: dict[str, str | None] = field(default_factory=dict)
+    key: str | None = None
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    _log: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """All that its processes have written so far."""
+        if self._log is None:
+            return ""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def client(self, **options: Any) -> httpx.Client:
+        """Return a client of this server, with its key."""
+        return httpx.Client(base_url=self.url, headers=self.credentials(), timeout=120, **options)
+
+    def credentials(self) -> dict[str, str]:
+        """Return the headers of a caller who holds the key."""
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def start(self) -> None:
+        """Start it and return once it is healthy.
+
+        Raises:
+            RuntimeError: it ended or did not become healthy; the message ends with its log.
+        """
+        with tempfile.NamedTemporaryFile(prefix=f"vllm-{self.name}-", suffix=".log", delete=False) as log:
+            self._log = Path(log.name)
+            extra = ("--api-key", self.key) if self.key else ()
+            self.process = subprocess.Popen(
+                serve_command(self.port, *self.arguments, *extra),
+                env=clean_environment(**self.variables),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._healthy():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                code = self.process.poll()
+                problem = "is not healthy in time" if code is None else f"ended with code {code}"
+                tail = self.log[-6000:]
+                self.stop()
+                raise RuntimeError(f"server {self.name!r} {problem}; its log ends:\n{tail}")
+            time.sleep(0.3)
+
+    def stop(self) -> None:
+        """Ask it to end, then end what is left of its process group. Idempotent."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                _kill_group(process.pid)
+                process.wait()
+        if self._log is not None:
+            self._log.unlink(missing_ok=True)
+            self._log = None
+
+    def _healthy(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+class Servers:
+    """At most one running server: asking for another stops the one before, so two cores suffice."""
+
+    def __init__(self, *known: Server) -> None:
+        self._known = {server.name: server for server in known}
+
+    def get(self, name: str) -> Server:
+        """Return the server of that name, running."""
+        server = self._known[name]
+        if server.process is None:
+            self.stop()
+            server.start()
+        return server
+
+    def stop(self) -> None:
+        """Stop whichever runs."""
+        for server in self._known.values():
+            server.stop()

@@ -1,0 +1,180 @@
+"""Requests whose order the server decides, observed without a clock.
+
+`Queue` holds every slot of the batch with endless requests, lets requests line up in a known order,
+frees one slot, and notes the order in which the requests complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from server import NAME, Server
+
+PATIENCE_SECONDS = 120
+HOLDERS = 8
+PRIORITY = "X-Vlinders-Priority"
+ENDLESS = 1900
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: its name in the observed order, and what it sends."""
+
+    name: str
+    header: int | None = None
+    body: int | None = None
+    model: str = NAME
+    path: str = "/v1/completions"
+    stream: bool = False
+    tokens: int = 16
+
+    def json(self) -> dict[str, Any]:
+        """Return the body."""
+        limit = "max_output_tokens" if self.path.endswith("/responses") else "max_tokens"
+        fields: dict[str, Any] = {"model": self.model, limit: self.tokens, "temperature": 0}
+        if self.path.endswith("/chat/completions"):
+            fields["messages"] = [{"role": "user", "content": self.name}]
+        elif self.path.endswith("/responses"):
+            fields["input"] = self.name
+        else:
+            fields["prompt"] = f"request {self.name}"
+        if self.path.startswith("/v1/") and not self.path.endswith("/responses"):
+            fields["ignore_eos"] = True
+        if self.body is not None:
+            fields["priority"] = self.body
+        if self.stream:
+            fields["stream"] = True
+        return fields
+
+    def headers(self) -> dict[str, str]:
+        """Return the priority header, if any."""
+        return {} if self.header is None else {PRIORITY: str(self.header)}
+
+
+class Queue:
+    """The waiting queue of `server`, which must have no other traffic."""
+
+    def __init__(self, server: Server, client: httpx.AsyncClient, slots: int) -> None:
+        self.server = server
+        self.client = client
+        self.slots = slots
+        self.completed: list[str] = []
+        self._holders: list[asyncio.Task[None]] = []
+        self._calls: list[asyncio.Task[None]] = []
+
+    async def hold(self) -> None:
+        """Occupy every slot with requests more urgent than any other, with some in reserve."""
+        for number in range(HOLDERS):
+            call = Call(f"holder {number}", header=1000, stream=True, tokens=ENDLESS)
+            self._holders.append(asyncio.create_task(self._send(call, note=False)))
+        await self.until(running=self.slots, waiting=HOLDERS - self.slots)
+
+    async def line_up(self, calls: Sequence[Call]) -> None:
+        """Send `calls`; each is in the queue before the next one is sent."""
+        for call in calls:
+            await self.send_together([call])
+
+    async def send_together(self, calls: Sequence[Call]) -> None:
+        """Send `calls` all at once, in no order, and wait until all are in the queue."""
+        self._calls += [asyncio.create_task(self._send(call)) for call in calls]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self._gauge("waiting") != self._reserve() + len(self._calls):
+                self._raise_failures()
+                await asyncio.sleep(POLL_SECONDS)
+
+    def _reserve(self) -> int:
+        """Return how many holders wait: one that ends is followed by one of the reserve."""
+        present = sum(not holder.done() for holder in self._holders)
+        assert present > self.slots, "the holders ended before the calls had lined up"
+        return present - self.slots
+
+    async def free_one_slot(self) -> None:
+        """End all holders but the one that started last: one slot serves the queue, one by one."""
+        for holder in self._holders[:-1]:
+            holder.cancel()
+        await asyncio.gather(*self._holders[:-1], return_exceptions=True)
+
+    async def finish(self) -> list[str]:
+        """Free a slot, wait for all calls and return their names in the order of completion."""
+        await self.free_one_slot()
+        await asyncio.gather(*self._calls)
+        return self.completed
+
+    async def disconnect_all(self) -> None:
+        """Close the connections of all that was sent."""
+        tasks = [*self._calls, *self._holders]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def until(self, **expected: int) -> None:
+        """Wait until the gauges vllm:num_requests_<name> have these values."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while {name: await self._gauge(name) for name in expected} != expected:
+                self._raise_failures()
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _gauge(self, name: str) -> int:
+        text = (await self.client.get("/metrics")).text
+        found = re.findall(rf"^vllm:num_requests_{name}{{[^}}]*}} (\S+)$", text, re.MULTILINE)
+        assert found, f"/metrics has no vllm:num_requests_{name}"
+        return round(sum(map(float, found)))
+
+    def _raise_failures(self) -> None:
+        for task in self._calls:
+            if task.done():
+                task.result()
+
+    async def _send(self, call: Call, *, note: bool = True) -> None:
+        async with self.client.stream(
+            "POST", call.path, json=call.json(), headers=call.headers()
+        ) as response:
+            body = b"".join([part async for part in response.aiter_bytes()])
+        assert response.status_code == httpx.codes.OK, body
+        if note:
+            self.completed.append(call.name)
+
+
+@asynccontextmanager
+async def full_batch(server: Server, slots: int) -> AsyncIterator[Queue]:
+    """Provide the queue of a server whose slots are all taken; afterwards, nothing is left in it."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=server.credentials(), timeout=None, limits=limits
+    ) as client:
+        queue = Queue(server, client, slots)
+        try:
+            await queue.hold()
+            yield queue
+        finally:
+            await queue.disconnect_all()
+            await queue.until(running=0, waiting=0)
+
+
+def completion_order(
+    server: Server, slots: int, calls: Sequence[Call], *, after: Sequence[Call] = ()
+) -> list[str]:
+    """Return the order in which `server` completes requests that gathered while it was busy.
+
+    Args:
+        server: has no other traffic.
+        slots: its ``--max-num-seqs``.
+        calls: line up in this order.
+        after: are in the queue before `calls`, in any order.
+    """
+
+    async def run() -> list[str]:
+        async with full_batch(server, slots) as queue:
+            await queue.send_together(after)
+            await queue.line_up(calls)
+            return await queue.finish()
+
+    return asyncio.run(run())

@@ -1,0 +1,7 @@
+"""``python -m vllm_vlinders.cli``."""
+
+import sys
+
+from vllm_vlinders.cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""Every exception of the project. A leaf: it imports nothing of the package."""
+
+from __future__ import annotations
+
+
+class VlindersError(Exception):
+    """The base of all exceptions raised by vllm-vlinders."""
+
+
+class StartupError(VlindersError):
+    """The server must not start. The message says what, where, what is allowed, what to do."""
+
+
+class SettingsError(StartupError):
+    """A setting is unknown or has a value that is not allowed."""
+
+
+class DeclarationError(StartupError):
+    """A patch class is declared wrongly: a field is missing or contradicts another."""
+
+
+class DiscoveryError(StartupError):
+    """``VLLM_CUSTOM_PATCHES`` names a module or a feature that does not exist."""
+
+
+class UnsupportedVersionError(StartupError):
+    """The installed vLLM is outside what a required patch, or its package, supports."""
+
+
+class DriftError(StartupError):
+    """The source a required patch replaces or relies on is not the source it was written for."""
+
+
+class ApplyError(StartupError):
+    """A required patch could not be put in place."""
+
+
+class FrontEndError(StartupError):
+    """The server would use a front end that the patches of the API server cannot reach."""
+
+
+class RequestError(VlindersError):
+    """A request is refused with an HTTP error of OpenAI's shape.
+
+    Attributes:
+        status: the HTTP status, 400 to 599.
+        kind: OpenAI's ``error.type``.
+        param: the header or body field at fault, or None.
+        code: OpenAI's ``error.code``, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.param = param
+        self.code = code
+
+
+class InvalidPriorityError(RequestError, ValueError):
+    """A priority is not an integer of 0 to 1000. A ValueError too, for callers of vLLM's Python API."""

@@ -1,0 +1,1 @@
+"""Metric definitions of vllm-vlinders, exposed on vLLM's own ``/metrics``."""

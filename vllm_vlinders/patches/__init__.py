@@ -1,0 +1,22 @@
+"""What is patched, never how: one file per vLLM target, named ``<process>_<target>_<effect>.py``.
+
+`PATCHES` is the whole list, in the order a request meets them.
+"""
+
+from vllm_vlinders.patches.api_server_app_pipeline import AppPipeline
+from vllm_vlinders.patches.api_server_async_llm_priority import AsyncLLMPriority
+from vllm_vlinders.patches.api_server_llm_engine_priority import LLMEnginePriority
+from vllm_vlinders.patches.api_server_serving_priority import ServingPriority
+from vllm_vlinders.patches.engine_core_scheduler_queue import SchedulerQueue
+from vllm_vlinders.patches.engine_core_scheduler_skipped import SchedulerSkipped
+from vllm_vlinders.patches.engine_core_scheduler_victim import SchedulerVictim
+
+PATCHES = (
+    AppPipeline,
+    ServingPriority,
+    AsyncLLMPriority,
+    LLMEnginePriority,
+    SchedulerQueue,
+    SchedulerSkipped,
+    SchedulerVictim,
+)

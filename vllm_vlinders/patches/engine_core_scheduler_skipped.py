@@ -1,0 +1,33 @@
+"""Up to vLLM 0.30: requests skipped in an earlier step do not overtake more urgent ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
+from vllm_vlinders.patching.declare import VLLMPatch
+
+
+class SchedulerSkipped(VLLMPatch):
+    """Replaces the choice between the queue of skipped requests and that of waiting ones."""
+
+    name = "engine_core_scheduler_skipped"
+    target = {"<0.31": "vllm.v1.core.sched.scheduler:Scheduler"}
+    feature = "priority"
+    process = "engine_core"
+    versions = VERSIONS
+    why = (
+        "Up to 0.30 requests that could not run yet (a LoRA slot, a grammar, a KV transfer) wait in a "
+        "second queue, which the first-come-first-served policy always drains first. From 0.31 they "
+        "return to the one queue. No extension point chooses between the two."
+    )
+    upstream = "done: vLLM 0.31 merged the queues"
+    remove_when = "0.30 is no longer supported"
+    fingerprints = FINGERPRINTS
+
+    def _select_waiting_queue_for_scheduling(self: Any) -> Any:
+        skipped, waiting = self.skipped_waiting, self.waiting
+        if not (skipped and waiting):
+            return skipped or waiting or None
+        more_urgent = waiting.peek_request().priority < skipped.peek_request().priority
+        return waiting if more_urgent else skipped

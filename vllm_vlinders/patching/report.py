@@ -1,0 +1,153 @@
+"""Step 6: the state of each patch in each process, reported where people look.
+
+A process writes its report to one small file in the run directory, which the first process of the
+server makes and passes on in ``VLINDERS_RUN_DIR``; whoever answers ``/vlinders/status`` reads them all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+RUN_DIR = "VLINDERS_RUN_DIR"
+Role = Literal["main", "api_server", "engine_core", "worker", "other"]
+_ROLES: tuple[tuple[str, Role], ...] = (
+    ("MainProcess", "main"),
+    ("ApiServer", "api_server"),
+    ("APIServer", "api_server"),
+    ("EngineCore", "engine_core"),
+    ("VllmWorker", "worker"),
+    ("Worker", "worker"),
+)
+_ACTS_IN: dict[Role, frozenset[str]] = {
+    "main": frozenset({"api_server", "engine_core", "worker", "any"}),
+    "api_server": frozenset({"api_server", "any"}),
+    "engine_core": frozenset({"engine_core", "worker", "any"}),
+    "worker": frozenset({"worker", "any"}),
+    "other": frozenset({"any"}),
+}
+
+
+class State(StrEnum):
+    """Where a patch is in its life, in one process."""
+
+    APPLIED = "applied"
+    WAITING = "waiting"
+    OTHER_PROCESS = "other_process"
+    NOT_NEEDED = "not_needed"
+    NOT_FOR_VERSION = "not_for_version"
+    DRIFTED = "drifted"
+    FAILED = "failed"
+    OFF = "off"
+
+
+@dataclass(slots=True)
+class PatchReport:
+    """The state of one patch in this process; `detail` says why, or what was found."""
+
+    patch: str
+    feature: str
+    module: str
+    target: str | None
+    required: bool
+    state: State
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class ProcessReport:
+    """The patches of one process. `started` tells a reused pid from the one that reported."""
+
+    pid: int
+    name: str
+    role: Role
+    vllm: str
+    started: str = ""
+    patches: list[PatchReport] = field(default_factory=list)
+
+    def publish(self) -> None:
+        """Write the report, atomically, for the other processes of this server to read."""
+        folder = os.environ.get(RUN_DIR)
+        if not folder:
+            return
+        path = Path(folder) / f"{self.pid}.json"
+        try:
+            draft = path.with_suffix(".tmp")
+            draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            draft.replace(path)
+        except OSError:
+            return  # the run directory is gone: the server is ending
+
+    def acts_here(self, process: str) -> bool:
+        """Tell whether a patch for `process` has anything to do in this one."""
+        return process in _ACTS_IN[self.role]
+
+
+def this_process(vllm: str) -> ProcessReport:
+    """Return an empty report for the running process."""
+    pid, name = os.getpid(), multiprocessing.current_process().name
+    return ProcessReport(pid, name, role_of(name), vllm, started=_start_time(pid))
+
+
+def role_of(process_name: str) -> Role:
+    """Return the role that vLLM gives a process of this `multiprocessing` name."""
+    for prefix, role in _ROLES:
+        if process_name.startswith(prefix):
+            return role
+    return "other"
+
+
+def ensure_run_dir() -> None:
+    """Make the server's run directory unless a parent process has, and remove it at its maker's exit."""
+    if os.environ.get(RUN_DIR):
+        return
+    folder, maker = tempfile.mkdtemp(prefix="vlinders-"), os.getpid()
+    os.environ[RUN_DIR] = folder
+
+    def remove() -> None:
+        if os.getpid() == maker:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+
+
+def read_reports() -> list[dict[str, Any]]:
+    """Return the reports of all living processes of this server, by pid."""
+    folder = os.environ.get(RUN_DIR)
+    reports = []
+    for path in sorted(Path(folder).glob("*.json")) if folder else ():
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # being replaced, or removed at this moment
+        if _start_time(report["pid"]) == report["started"]:
+            reports.append(report)
+    return sorted(reports, key=lambda report: int(report["pid"]))
+
+
+def _start_time(pid: int) -> str:
+    """Return what tells two processes of the same pid apart; "gone" if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "gone" if Path("/proc/self").exists() else _alive_without_proc(pid)
+    except OSError:
+        return "gone"
+    state, *fields = stat.rpartition(")")[2].split()
+    return "gone" if state == "Z" else fields[18]
+
+
+def _alive_without_proc(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return "gone"
+    return ""

@@ -1,0 +1,1 @@
+"""Ordering of waiting requests: pure Python, no vLLM import."""

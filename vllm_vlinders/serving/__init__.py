@@ -1,0 +1,1 @@
+"""The HTTP request path: one ASGI pipeline, and the management endpoints."""

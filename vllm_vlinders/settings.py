@@ -1,0 +1,161 @@
+"""All settings: one tree of pydantic models, read from a YAML file and the environment.
+
+``VLINDERS_CONFIG`` names the file; ``VLINDERS_SECTION__KEY`` overrides one key and is read as YAML.
+``VLINDERS_ON_DRIFT`` is short for ``VLINDERS_PATCHES__ON_DRIFT``. No setting is required.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vllm_vlinders.errors import SettingsError
+
+PREFIX = "VLINDERS_"
+SHORT_NAMES = {"VLINDERS_ON_DRIFT": ("patches", "on_drift")}
+NOT_SETTINGS = {"VLINDERS_CONFIG", "VLINDERS_RUN_DIR"}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PatchSettings(_Section):
+    """How patches meet a vLLM whose source has changed."""
+
+    on_drift: Literal["refuse", "warn", "skip"] | None = Field(
+        default=None,
+        description="refuse to start, warn and apply, or skip the patch; unset: refuse for required "
+        "patches, skip for optional ones",
+    )
+
+
+class SchedulerSettings(_Section):
+    """How waiting requests are ordered."""
+
+    body_priority: Literal["vlinders", "vllm"] = Field(
+        default="vlinders",
+        description="the scale of `priority` in a request body and in LLM.generate: 0..1000 with "
+        "larger first, or vLLM's own with lower first",
+    )
+
+
+class LoggingSettings(_Section):
+    """What vllm-vlinders itself logs, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Settings(_Section):
+    """The whole tree; every field has a default."""
+
+    patches: PatchSettings = PatchSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+
+@cache
+def active_settings() -> Settings:
+    """Return the settings of this process, read once.
+
+    Raises:
+        SettingsError: see `load_settings`.
+    """
+    return load_settings()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the file named by ``VLINDERS_CONFIG``, then the environment, and validate the whole.
+
+    Args:
+        environ: the environment to read; ``os.environ`` when None.
+
+    Raises:
+        SettingsError: the file cannot be read, a key is unknown, or a value is not allowed; the
+            message lists every problem with the path of its key and where it was set.
+    """
+    environ = os.environ if environ is None else environ
+    tree = _read_file(environ.get("VLINDERS_CONFIG"))
+    origins = _overlay_environment(tree, environ)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        source = environ.get("VLINDERS_CONFIG") or "the environment"
+        problems = [_explain(detail, origins, source) for detail in error.errors()]
+        raise SettingsError("\n".join(problems)) from None
+
+
+def _read_file(path: str | None) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        message = f"VLINDERS_CONFIG={path}: cannot be read as YAML: {error}"
+        raise SettingsError(message) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        message = f"VLINDERS_CONFIG={path}: expected a mapping of sections, got {type(tree).__name__}"
+        raise SettingsError(message)
+    return tree
+
+
+def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Write the environment's settings into `tree`; return which variable set which dotted key."""
+    origins: dict[str, str] = {}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+            continue
+        keys = SHORT_NAMES.get(name) or tuple(name[len(PREFIX) :].lower().split("__"))
+        _put(tree, keys, _parse(name, environ[name]), name)
+        origins[".".join(keys)] = name
+    return origins
+
+
+def _parse(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        message = f"{name}: cannot be read as a YAML value: {error}"
+        raise SettingsError(message) from None
+
+
+def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any, name: str) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        section = tree.setdefault(key, {})
+        if not isinstance(section, dict):
+            message = f"{name}: {'.'.join(keys[: depth + 1])} is not a section"
+            raise SettingsError(message)
+        tree = section
+    tree[keys[-1]] = value
+
+
+def _explain(detail: Any, origins: Mapping[str, str], source: str) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path)
+    where = origins.get(key, source)
+    if detail["type"] != "extra_forbidden":
+        return f"{key} (from {where}): {detail['msg']}, got {detail['input']!r}"
+    known = _names_at(path[:-1])
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{key} (from {where}): unknown setting; {hint}known here: {', '.join(known)}"
+
+
+def _names_at(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)
