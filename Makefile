@@ -55,7 +55,7 @@ test-upstream: setup model ## run vLLM's own scheduler tests, stock and patched,
 	$(BIN)/python scripts/upstream_tests.py --compare
 
 bench: setup model ## run the micro benchmarks
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
 
 dist: setup ## build the wheel and the sdist, check them, and try the wheel in a clean environment
 	@scripts/dist.sh $(BIN)/python

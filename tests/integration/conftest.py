@@ -13,10 +13,8 @@ import pytest
 # The helpers beside this file; pytest's importlib mode leaves the path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import LORA, LORA_NAME, MODEL, ROOT, Server, Servers
+from server import DEEP_MODEL, LORA, LORA_NAME, MODEL, RELEASE, ROOT, SLOTS, Server, Servers
 
-SLOTS = 2
-RELEASE = "0.28.0"
 KEY = "key-of-the-integration-tests"
 COMMON = (
     *("--max-num-seqs", str(SLOTS)),
@@ -47,15 +45,15 @@ def servers() -> Iterator[Servers]:
     """All configurations; at most one runs at a time."""
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
-        Server("patched", COMMON, PATCHED),
-        Server("stock", COMMON),
+        Server("patched", COMMON, PATCHED, model=DEEP_MODEL),
+        Server("stock", COMMON, model=DEEP_MODEL),
         Server(
             "data_parallel",
             ("--max-num-seqs", "4", "--data-parallel-size", "2"),
             {**PATCHED, "VLLM_CPU_OMP_THREADS_BIND": "0|1"},
             key=KEY,
         ),
-        Server("release", COMMON, {**PATCHED, "PYTHONPATH": release}),
+        Server("release", COMMON, {**PATCHED, "PYTHONPATH": release}, model=DEEP_MODEL),
     )
     yield pool
     pool.stop()

@@ -18,10 +18,16 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / ".models" / "tiny"
 LORA = ROOT / ".models" / "tiny-lora"
+DEEP_MODEL = ROOT / ".models" / "tiny-deep"
 NAME = "tiny"
 LORA_NAME = "code"
+SLOTS = 2
+"""How many requests the shared servers run at once."""
+RELEASE = "0.28.0"
+"""The oldest supported vLLM."""
 START_SECONDS = 240
 STOP_SECONDS = 20
+DEEP_LAYERS = 20
 
 
 def clean_environment(**variables: str | None) -> dict[str, str]:
@@ -47,9 +53,24 @@ def free_port() -> int:
         return port
 
 
-def serve_command(port: int, *arguments: str) -> list[str]:
-    """Return the command line that serves the tiny model on `port`."""
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(MODEL)]
+def make_deep_model() -> None:
+    """Make the tiny model with more layers, unless it is there.
+
+    The steps of the tiny one are so quick that the API server, busy with their outputs, answers
+    nothing else for seconds; with these it keeps up, and a queue can be watched as it grows.
+    """
+    if DEEP_MODEL.is_dir():
+        return
+    program = (
+        f"import make_tiny_model as m; m.LAYERS = {DEEP_LAYERS}; from pathlib import Path; "
+        f"m.with_partial(Path({str(DEEP_MODEL)!r}), m.make_model)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT / "scripts", check=True)
+
+
+def serve_command(port: int, *arguments: str, model: Path = MODEL) -> list[str]:
+    """Return the command line that serves `model` on `port`."""
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)]
     command += ["--served-model-name", NAME, "--enforce-eager", "--max-model-len", "2048"]
     return [*command, "--host", "127.0.0.1", "--port", str(port), *arguments]
 
@@ -63,12 +84,14 @@ class Server:
         arguments: what ``vllm serve`` gets beyond model and address.
         variables: environment variables; None removes one.
         key: an API key that the server asks for and `client` sends.
+        model: the folder of the model.
     """
 
     name: str
     arguments: tuple[str, ...] = ()
     variables: dict[str, str | None] = field(default_factory=dict)
     key: str | None = None
+    model: Path = MODEL
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     _log: Path | None = None
@@ -103,7 +126,7 @@ class Server:
             self._log = Path(log.name)
             extra = ("--api-key", self.key) if self.key else ()
             self.process = subprocess.Popen(
-                serve_command(self.port, *self.arguments, *extra),
+                serve_command(self.port, *self.arguments, *extra, model=self.model),
                 env=clean_environment(**self.variables),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

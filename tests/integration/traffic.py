@@ -18,7 +18,7 @@ import httpx
 from server import NAME, Server
 
 PATIENCE_SECONDS = 120
-HOLDERS = 8
+HOLDERS = 5
 PRIORITY = "X-Vlinders-Priority"
 ENDLESS = 1900
 POLL_SECONDS = 0.05
@@ -34,7 +34,7 @@ class Call:
     model: str = NAME
     path: str = "/v1/completions"
     stream: bool = False
-    tokens: int = 16
+    tokens: int = 6
 
     def json(self) -> dict[str, Any]:
         """Return the body."""
@@ -73,7 +73,7 @@ class Queue:
     async def hold(self) -> None:
         """Occupy every slot with requests more urgent than any other, with some in reserve."""
         for number in range(HOLDERS):
-            call = Call(f"holder {number}", header=1000, stream=True, tokens=ENDLESS)
+            call = Call(f"holder {number}", header=1000, tokens=ENDLESS)
             self._holders.append(asyncio.create_task(self._send(call, note=False)))
         await self.until(running=self.slots, waiting=HOLDERS - self.slots)
 
