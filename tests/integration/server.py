@@ -122,6 +122,8 @@ class Server:
         Raises:
             RuntimeError: it ended or did not become healthy; the message ends with its log.
         """
+        if self.model == DEEP_MODEL:
+            make_deep_model()
         with tempfile.NamedTemporaryFile(prefix=f"vllm-{self.name}-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
             extra = ("--api-key", self.key) if self.key else ()

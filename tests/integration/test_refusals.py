@@ -153,7 +153,7 @@ def test_drift_that_was_accepted_starts_and_says_so(tmp_path: Path) -> None:
     environment = environment_of(REFUSALS["drift"], tmp_path)
     environment |= {"VLINDERS_ON_DRIFT": "warn", "VLINDERS_LOGGING__FORMAT": "json"}
 
-    done = run(environment, sys.executable, "-c", LOAD)
+    done = run(environment, sys.executable, "-c", f"{LOAD}; import vllm.sampling_params")
 
     assert done.returncode == 0, done.stderr
     assert "LOADED" in done.stdout

@@ -13,6 +13,7 @@ def main() -> None:
     llm = make_llm(max_num_seqs=2)
     from acme_patches.api_server_sampling_eos import SamplingEos
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
 
     from vllm_vlinders.patching.report import read_reports
 
@@ -22,11 +23,11 @@ def main() -> None:
     refused = vllm_still_checks = ""
     try:
         SamplingParams(ignore_eos=True)
-    except ValueError as error:
+    except VLLMValidationError as error:
         refused = str(error)
     try:
         SamplingParams(temperature=-1)
-    except ValueError as error:
+    except VLLMValidationError as error:
         vllm_still_checks = str(error)
     (process,) = read_reports()
     states = {patch["patch"]: patch["state"] for patch in process["patches"]}
