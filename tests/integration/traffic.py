@@ -111,6 +111,7 @@ class Queue:
     async def disconnect_all(self) -> None:
         """Close the connections of all that was sent."""
         tasks = [*self._calls, *self._holders]
+        self._calls, self._holders = [], []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

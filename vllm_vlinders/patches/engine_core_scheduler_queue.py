@@ -35,9 +35,15 @@ class SchedulerQueue(VLLMPatch):
     fingerprints = FINGERPRINTS
 
     @staticmethod
-    def create_request_queue(_policy: Any) -> WaitingQueue[Any]:
-        """Return our queue, whatever policy vLLM was started with: both of its order by priority."""
-        from vllm.v1.core.sched.request_queue import RequestQueue
+    def create_request_queue(policy: Any) -> Any:
+        """Return our queue in place of the first-come-first-served one.
 
+        With ``--scheduling-policy priority`` vLLM's own queue orders by priority, then by arrival
+        time: it stays.
+        """
+        from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy
+
+        if policy is not SchedulingPolicy.FCFS:
+            return SchedulerQueue.original.create_request_queue(policy)
         RequestQueue.register(WaitingQueue)
         return WaitingQueue()

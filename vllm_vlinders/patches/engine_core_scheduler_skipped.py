@@ -6,6 +6,7 @@ from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
 from vllm_vlinders.patching.declare import VLLMPatch
+from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
 
 class SchedulerSkipped(VLLMPatch):
@@ -27,6 +28,8 @@ class SchedulerSkipped(VLLMPatch):
 
     def _select_waiting_queue_for_scheduling(self: Any) -> Any:
         skipped, waiting = self.skipped_waiting, self.waiting
+        if not isinstance(waiting, WaitingQueue):  # the priority policy's, which vLLM compares itself
+            return SchedulerSkipped.original._select_waiting_queue_for_scheduling(self)
         if not (skipped and waiting):
             return skipped or waiting or None
         more_urgent = waiting.peek_request().priority < skipped.peek_request().priority

@@ -7,6 +7,7 @@ from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
 from vllm_vlinders.patching.declare import VLLMPatch
+from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
 _URGENCY = attrgetter("priority")
 
@@ -31,6 +32,6 @@ class SchedulerVictim(VLLMPatch):
 
     def schedule(self: Any, *args: Any, **options: Any) -> Any:
         """Sort, then schedule as vLLM does."""
-        if getattr(self.waiting, "saw_priorities", False):
+        if isinstance(self.waiting, WaitingQueue) and self.waiting.saw_priorities:
             self.running.sort(key=_URGENCY)
         return SchedulerVictim.original.schedule(self, *args, **options)

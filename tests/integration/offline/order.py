@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from in_process import after_each_step, make_llm
@@ -15,7 +14,7 @@ def main() -> None:
     """Generate with one slot, then with values that are not allowed."""
     from vllm import SamplingParams
 
-    llm = make_llm(max_num_seqs=1, async_scheduling=sys.argv[1] == "async")
+    llm = make_llm(max_num_seqs=1)
     parameters = SamplingParams(max_tokens=4, temperature=0, ignore_eos=True)
     finished: list[str] = []
 

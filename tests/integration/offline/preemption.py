@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from in_process import after_each_step, make_llm, scheduler_of, texts
@@ -22,7 +21,6 @@ def main() -> None:
         block_size=32,
         num_gpu_blocks_override=18,
         enable_prefix_caching=False,
-        async_scheduling=sys.argv[1] == "async",
     )
     parameters = SamplingParams(max_tokens=300, temperature=0, ignore_eos=True)
     prompts = [f"The quick brown fox number {n} jumps" for n in range(len(PRIORITIES))]
@@ -39,11 +37,9 @@ def main() -> None:
     names = sorted(preemptions, key=lambda name: int(name.partition("-")[0]))
     counts = [preemptions[name] for name in names]
     result = {
-        "scheduler": type(scheduler).__name__,
         "urgent": counts[URGENT],
         "normal": counts[:URGENT],
         "as_alone": together == alone,
-        "saw_priorities": scheduler.waiting.saw_priorities,
     }
     print("RESULT " + json.dumps(result))
 
