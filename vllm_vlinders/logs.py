@@ -5,6 +5,7 @@ vLLM prefixes what its processes print; a line written whole to the descriptor s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -20,17 +21,18 @@ class _StderrWriter:
     """A structlog output that survives replaced ``sys.stderr`` objects and forks."""
 
     def msg(self, message: str) -> None:
-        os.write(_STDERR, (message + "\n").encode("utf-8", "backslashreplace"))
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, (message + "\n").encode("utf-8", "backslashreplace"))
 
-    debug = info = warning = error = msg
+    debug = info = warning = error = critical = msg
 
 
 def make_logger(settings: LoggingSettings) -> Any:
     """Return a bound structlog logger for these settings, without touching the global set-up."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
+    renderers: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     level = structlog.processors.NAME_TO_LEVEL[settings.level]
     return structlog.wrap_logger(
@@ -39,7 +41,7 @@ def make_logger(settings: LoggingSettings) -> Any:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     ).bind(logger="vlinders")

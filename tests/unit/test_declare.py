@@ -59,7 +59,7 @@ def test_the_target_may_be_a_class_a_string_or_per_release() -> None:
     assert VLLMPatch["a.b:C"].target_for(Version("1")) == "a.b:C"
     assert declare(target=Version).target == "packaging.version:Version"
     assert VLLMPatch[Version].target_for(Version("1")) == "packaging.version:Version"
-    moved = VLLMPatch[{"<0.29": "old:C", ">=0.29,<0.40": "new:C"}]
+    moved = VLLMPatch[{"<0.29": "old:C", ">=0.29,<0.40": "new:C", ">=0.40": None}]
     assert moved.target_for(Version("0.28.0")) == "old:C"
     assert moved.target_for(Version("0.29.0+cpu")) == "new:C"
     assert moved.target_for(Version("0.40.0")) is None
@@ -70,7 +70,7 @@ def test_surfaces_are_what_is_replaced_and_relied_on() -> None:
     assert patch.surfaces(Version("0.29")) == ["pack.module:Class.method", "m:old"]
     assert patch.surfaces(Version("0.30")) == ["pack.module:Class.method", "m:new"]
     assert declare(target="pack.module").surfaces(Version("1")) == ["pack.module:method"]
-    assert declare(target={"<0.1": "a:B"}).surfaces(Version("1")) == []
+    assert declare(target={"<0.1": "a:B", ">=0.1": None}).surfaces(Version("1")) == []
 
 
 def test_decorators_narrow_the_versions() -> None:
@@ -86,5 +86,5 @@ def test_a_patch_is_never_instantiated_and_explains_a_missing_original() -> None
     patch = declare()
     with pytest.raises(TypeError, match="never instantiated"):
         patch()
-    with pytest.raises(AttributeError, match=r"p\.original has no 'method'; it holds nothing"):
+    with pytest.raises(AttributeError, match=r"original has no 'method'; it holds nothing"):
         patch.original.method  # noqa: B018

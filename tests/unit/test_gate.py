@@ -16,7 +16,7 @@ SOURCE = "class Class:\n    def method(self): return 1\n\ndef helper(): return 2
 
 class Patch(VLLMPatch):
     name = "p"
-    target = {">=0.28": "pack:Class"}
+    target = {">=0.28": "pack:Class", "<0.28": None}
     versions = ">=0.27,<0.34"
     relies_on = ("pack:helper",)
 

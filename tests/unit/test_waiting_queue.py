@@ -116,15 +116,6 @@ def test_removed_requests_do_not_pile_up() -> None:
     assert len(queue._heap) < 200
 
 
-def test_it_says_whether_priorities_differ() -> None:
-    queue: WaitingQueue[Request] = WaitingQueue()
-    queue.add_request(Request(-5))
-    queue.add_request(Request(-5))
-    assert not queue.saw_priorities
-    queue.add_request(Request(0))
-    assert queue.saw_priorities
-
-
 def test_clear_forgets_all() -> None:
     queue: WaitingQueue[Request] = WaitingQueue()
     queue.add_request(Request())

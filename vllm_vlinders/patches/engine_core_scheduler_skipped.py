@@ -13,7 +13,7 @@ class SchedulerSkipped(VLLMPatch):
     """Replaces the choice between the queue of skipped requests and that of waiting ones."""
 
     name = "engine_core_scheduler_skipped"
-    target = {"<0.31": "vllm.v1.core.sched.scheduler:Scheduler"}
+    target = {"<0.31": "vllm.v1.core.sched.scheduler:Scheduler", ">=0.31": None}
     feature = "priority"
     process = "engine_core"
     versions = VERSIONS

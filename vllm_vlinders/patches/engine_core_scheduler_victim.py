@@ -22,7 +22,7 @@ class SchedulerVictim(VLLMPatch):
     versions = VERSIONS
     why = (
         "vLLM's first-come-first-served policy preempts the request at the end of `running`, chosen "
-        "inline in schedule(). Sorting `running` (stable, nothing to do while all priorities are equal) "
+        "inline in schedule(). Sorting `running` (stable; a pass over a sorted list while priorities are equal) "
         "makes that the least urgent, latest one, and gives the token budget to the urgent first. "
         "No extension point chooses the victim."
     )
@@ -32,6 +32,6 @@ class SchedulerVictim(VLLMPatch):
 
     def schedule(self: Any, *args: Any, **options: Any) -> Any:
         """Sort, then schedule as vLLM does."""
-        if isinstance(self.waiting, WaitingQueue) and self.waiting.saw_priorities:
+        if isinstance(self.waiting, WaitingQueue):
             self.running.sort(key=_URGENCY)
         return SchedulerVictim.original.schedule(self, *args, **options)

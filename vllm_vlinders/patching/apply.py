@@ -12,6 +12,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import WRAPPER_ASSIGNMENTS, update_wrapper
 from types import FunctionType, ModuleType
@@ -58,7 +59,7 @@ class Application:
     held_elsewhere: list[str] = field(default_factory=list)
 
     def undo(self) -> bool:
-        """Undo the patch; return whether every owner looks as before. Idempotent."""
+        """Undo the patch; return whether every owner was as it had been left. May be repeated."""
         clean = True
         for replacement in reversed(self.replacements):
             clean = replacement.undo() and clean
@@ -124,7 +125,7 @@ def _prepare(patch: type[VLLMPatch], owner: Any, name: str, override: Any) -> Re
         raise ApplyError(message)
     switch = [True]
     dispatcher = _dispatcher(name, _plain(override), original, switch)
-    patch.original._functions[name] = original
+    vars(patch.original)[name] = original
     placed = dispatcher if in_module or _kind(found) is FunctionType else _kind(found)(dispatcher)
     return Replacement(owner, name, found, placed, switch)
 
@@ -146,8 +147,10 @@ def _dispatcher(name: str, override: Function, original: Function, switch: list[
     if inspect.isasyncgenfunction(original):
 
         async def dispatch_items(*args: Any, **kwargs: Any) -> Any:
-            async for item in (override if switch[0] else original)(*args, **kwargs):
-                yield item
+            chosen = override if switch[0] else original
+            async with aclosing(chosen(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
 
         dispatch = dispatch_items
     elif inspect.iscoroutinefunction(original):
@@ -178,7 +181,7 @@ def _repair_copies(application: Application, replacement: Replacement) -> None:
         inside = name.partition(".")[0] == package and module is not replacement.owner
         if inside and _rebind(module, original, placed):
             application.repaired.append(name)
-    ours = {id(vars(placed)), id(application.patch.original._functions)}
+    ours = {id(vars(placed)), id(vars(application.patch.original))}
     for holder in gc.get_referrers(original):
         if isinstance(holder, list | tuple | set | dict) and id(holder) not in ours:
             application.held_elsewhere.append(type(holder).__name__)

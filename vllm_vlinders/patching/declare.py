@@ -16,23 +16,27 @@ Process = Literal["api_server", "engine_core", "worker", "any"]
 PROCESSES: tuple[Process, ...] = ("api_server", "engine_core", "worker", "any")
 
 _TARGET_FORM = re.compile(r"^[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?$")
+_IMPLICIT = (
+    "__module__",
+    "__qualname__",
+    "__doc__",
+    "__annotations__",
+    "__firstlineno__",
+    "__static_attributes__",
+)
 _REQUIRED_TEXTS = ("name", "feature", "why", "upstream", "remove_when")
 
 
 class OriginalMethods:
-    """What a patch replaced: ``MyPatch.original.schedule`` is the function that stood there before."""
+    """What a patch replaced: ``MyPatch.original.schedule`` is the function that stood there before.
 
-    def __init__(self, patch_name: str) -> None:
-        self._patch_name = patch_name
-        self._functions: dict[str, Callable[..., Any]] = {}
+    The functions are the attributes of the instance, so that ``original.__init__`` is one as well.
+    """
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        try:
-            return self._functions[name]
-        except KeyError:
-            known = ", ".join(sorted(self._functions)) or "nothing: the patch is not applied"
-            message = f"{self._patch_name}.original has no {name!r}; it holds {known}"
-            raise AttributeError(message) from None
+        known = ", ".join(sorted(vars(self))) or "nothing: the patch is not applied"
+        message = f"original has no {name!r}; it holds {known}"
+        raise AttributeError(message)
 
 
 class VLLMPatch:
@@ -40,8 +44,8 @@ class VLLMPatch:
 
     Name the target as ``VLLMPatch[target]`` or as the attribute ``target`` (which type checkers
     prefer): a class, a lazy ``"module:Class"`` string, ``"module"`` for the functions of a module, or
-    a mapping from PEP 440 specifiers to such strings where releases differ (a release that no key
-    matches needs no patching). Each function defined in the subclass replaces the one of the same
+    a mapping from PEP 440 specifiers to such strings where releases differ (None where a release
+    needs no patching). Each function defined in the subclass replaces the one of the same
     name there; ``staticmethod`` and ``classmethod`` must match it.
 
     Class attributes:
@@ -62,7 +66,7 @@ class VLLMPatch:
     name: ClassVar[str] = ""
     feature: ClassVar[str] = ""
     process: ClassVar[Process] = "any"
-    target: ClassVar[str | Mapping[str, str]] = ""
+    target: ClassVar[str | Mapping[str, str | None]] = ""
     versions: ClassVar[str] = ""
     required: ClassVar[bool] = True
     why: ClassVar[str] = ""
@@ -80,7 +84,7 @@ class VLLMPatch:
         """Give a concrete patch its own store of originals."""
         if isinstance(cls.target, type):
             cls.target = f"{cls.target.__module__}:{cls.target.__qualname__}"
-        cls.original = OriginalMethods(cls.name or cls.__name__)
+        cls.original = OriginalMethods()
 
     def __new__(cls) -> Self:
         """Refuse: patches are classes, their methods run on instances of the target."""
@@ -92,15 +96,24 @@ class VLLMPatch:
         """Return ``module`` or ``module:Class`` to patch on `version`; None if nothing is to do there."""
         if isinstance(cls.target, str):
             return cls.target
-        matches = [place for spec, place in cls.target.items() if contains(spec, version)]
-        return matches[0] if matches else None
+        # `<0.29` excludes 0.29.0rc1, and so would leave a release candidate without a target.
+        base = Version(version.base_version)
+        matches = [place for spec, place in cls.target.items() if contains(spec, base)]
+        if not matches:
+            message = (
+                f"patch {cls.name}: no key of its target holds vLLM {version}; add one (None: not needed)"
+            )
+            raise DeclarationError(message)
+        return matches[0]
 
     @classmethod
     def overrides(cls) -> dict[str, Any]:
         """Return the functions that replace the target's, as written: name to raw attribute."""
         return {
             name: value
-            for name, value in cls.__dict__.items()
+            for base in reversed(cls.__mro__)
+            if issubclass(base, VLLMPatch) and base is not VLLMPatch
+            for name, value in vars(base).items()
             if inspect.isfunction(value) or isinstance(value, staticmethod | classmethod)
         }
 
@@ -121,6 +134,9 @@ class VLLMPatch:
     def module(cls) -> str:
         """Return the top-level package the patch was declared in."""
         return cls.__module__.partition(".")[0]
+
+
+_FIELDS = frozenset(VLLMPatch.__annotations__) | frozenset(_IMPLICIT)
 
 
 def min_vllm_version(version: str) -> Callable[[type[VLLMPatch]], type[VLLMPatch]]:
@@ -146,8 +162,7 @@ def vllm_versions(specifier: str) -> Callable[[type[VLLMPatch]], type[VLLMPatch]
     _specifier(specifier, f"vllm_versions({specifier!r})")
 
     def narrow(patch: type[VLLMPatch]) -> type[VLLMPatch]:
-        own = patch.__dict__.get("versions", "")
-        patch.versions = ",".join(part for part in (own, specifier) if part)
+        patch.versions = ",".join(part for part in (patch.versions, specifier) if part)
         return patch
 
     return narrow
@@ -178,25 +193,41 @@ def check_declaration(patch: type[VLLMPatch]) -> None:
         raise DeclarationError(message)
     _specifier(patch.versions, f"{where}: versions")
     _check_targets(patch, where)
-    odd = [n for n, v in vars(patch).items() if isinstance(v, property | type)]
+    odd = [name for name in vars(patch) if name not in patch.overrides() and name not in _FIELDS]
     if odd:
-        message = f"{where}: {odd[0]!r} is a property or a class; only functions can be replaced"
+        message = f"{where}: {odd[0]!r} is neither a field of a patch nor a plain function to put in place"
         raise DeclarationError(message)
+    _check_surfaces(patch, where)
     if not patch.overrides():
         message = f"{where}: it replaces nothing; define the functions of the target to replace"
         raise DeclarationError(message)
 
 
 def _check_targets(patch: type[VLLMPatch], where: str) -> None:
-    targets = {"": patch.target} if isinstance(patch.target, str) else patch.target
+    targets: Mapping[str, Any] = {"": patch.target} if isinstance(patch.target, str) else patch.target
     if not targets:
         message = f"{where}: no target; write VLLMPatch['module:Class']"
         raise DeclarationError(message)
     for specifier, place in targets.items():
         _specifier(specifier, f"{where}: target key {specifier!r}")
-        if not _TARGET_FORM.match(place):
+        if place is not None and not (isinstance(place, str) and _TARGET_FORM.match(place)):
             message = f"{where}: target {place!r} is not of the form 'module' or 'module:Class'"
             raise DeclarationError(message)
+
+
+def _check_surfaces(patch: type[VLLMPatch], where: str) -> None:
+    relied: Any = patch.relies_on
+    for specifier, names in relied.items() if isinstance(relied, Mapping) else [("", relied)]:
+        _specifier(specifier, f"{where}: relies_on key {specifier!r}")
+        if isinstance(names, str) or not all(":" in name for name in names):
+            message = f"{where}: relies_on must list surfaces of the form 'module:name', got {names!r}"
+            raise DeclarationError(message)
+    for release in patch.fingerprints:
+        try:
+            Version(release)
+        except InvalidVersion:
+            message = f"{where}: fingerprints of {release!r}, which is no version of vLLM"
+            raise DeclarationError(message) from None
 
 
 def _specifier(text: str, where: str) -> SpecifierSet:

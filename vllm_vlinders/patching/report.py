@@ -20,12 +20,13 @@ from typing import Any, Literal
 RUN_DIR = "VLINDERS_RUN_DIR"
 Role = Literal["main", "api_server", "engine_core", "worker", "other"]
 _ROLES: tuple[tuple[str, Role], ...] = (
-    ("MainProcess", "main"),
     ("ApiServer", "api_server"),
     ("APIServer", "api_server"),
     ("EngineCore", "engine_core"),
     ("VllmWorker", "worker"),
     ("Worker", "worker"),
+    ("VLLM_DP_Coordinator", "other"),
+    ("DPCoordinator", "other"),
 )
 _ACTS_IN: dict[Role, frozenset[str]] = {
     "main": frozenset({"api_server", "engine_core", "worker", "any"}),
@@ -98,18 +99,25 @@ def this_process(vllm: str) -> ProcessReport:
 
 
 def role_of(process_name: str) -> Role:
-    """Return the role that vLLM gives a process of this `multiprocessing` name."""
+    """Return the role that vLLM gives a process of this `multiprocessing` name.
+
+    A name that is not vLLM's may be a server's or an ``LLM``'s own process: it is "main", where every
+    patch may act.
+    """
     for prefix, role in _ROLES:
         if process_name.startswith(prefix):
             return role
-    return "other"
+    return "main"
 
 
 def ensure_run_dir() -> None:
     """Make the server's run directory unless a parent process has, and remove it at its maker's exit."""
     if os.environ.get(RUN_DIR):
         return
-    folder, maker = tempfile.mkdtemp(prefix="vlinders-"), os.getpid()
+    try:
+        folder, maker = tempfile.mkdtemp(prefix="vlinders-"), os.getpid()
+    except OSError:
+        return  # nowhere to write: the server runs, and its status knows this process alone
     os.environ[RUN_DIR] = folder
 
     def remove() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from vllm_vlinders.errors import DeclarationError
+from vllm_vlinders.patching.declare import contains
 from vllm_vlinders.patching.discover import PatchClass
 from vllm_vlinders.patching.fingerprint import SourceTree
 
@@ -53,7 +54,8 @@ def record(patches: Iterable[PatchClass], releases: Mapping[str, Path]) -> tuple
     missing = []
     for release in sorted(releases, key=Version):
         source = SourceTree(releases[release])
-        surfaces = {s for patch in patches for s in patch.surfaces(Version(release))}
+        written_for = [patch for patch in patches if contains(patch.versions, Version(release))]
+        surfaces = {s for patch in written_for for s in patch.surfaces(Version(release))}
         row = {surface: source.fingerprint(surface) for surface in sorted(surfaces)}
         missing += [f"vLLM {release} has no {name}" for name, found in row.items() if not found]
         table[release] = {name: found for name, found in row.items() if found}

@@ -25,9 +25,6 @@ class WaitingQueue(Generic[R]):
 
     Adding and popping cost O(log n); removing costs O(1), the entry being dropped when it surfaces.
     A request's priority is read when it enters the queue.
-
-    Attributes:
-        saw_priorities: whether requests of different priorities have ever entered.
     """
 
     def __init__(self) -> None:
@@ -35,8 +32,6 @@ class WaitingQueue(Generic[R]):
         self._places: dict[R, int] = {}
         self._back = 0
         self._front = 0
-        self._first_priority: int | None = None
-        self.saw_priorities = False
 
     def add_request(self, request: R) -> None:
         """Put `request` behind its equals."""
@@ -116,10 +111,6 @@ class WaitingQueue(Generic[R]):
         return list(self)[index]
 
     def _enter(self, request: R, place: int) -> None:
-        if self._first_priority is None:
-            self._first_priority = request.priority
-        elif request.priority != self._first_priority:
-            self.saw_priorities = True
         self._places[request] = place
         heapq.heappush(self._heap, (request.priority, place, request))
 
