@@ -21,6 +21,7 @@ from vllm_vlinders.errors import SettingsError
 PREFIX = "VLINDERS_"
 SHORT_NAMES = {"VLINDERS_ON_DRIFT": ("patches", "on_drift")}
 NOT_SETTINGS = {"VLINDERS_CONFIG", "VLINDERS_RUN_DIR"}
+_NEARLY = 0.8
 
 
 class _Section(BaseModel):
@@ -106,32 +107,47 @@ def _read_file(path: str | None) -> dict[str, Any]:
     if not isinstance(tree, dict):
         message = f"VLINDERS_CONFIG={path}: expected a mapping of sections, got {type(tree).__name__}"
         raise SettingsError(message)
-    return tree
+    return {key: {} if value is None else value for key, value in tree.items()}
 
 
 def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     """Write the environment's settings into `tree`; return which variable set which dotted key."""
     origins: dict[str, str] = {}
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+        keys = _keys_of(name)
+        if keys is None:
             continue
-        keys = SHORT_NAMES.get(name) or tuple(name[len(PREFIX) :].lower().split("__"))
         _put(tree, keys, _parse(name, environ[name]), name)
         origins[".".join(keys)] = name
     return origins
 
 
+def _keys_of(name: str) -> tuple[str, ...] | None:
+    """Return the keys that a variable sets; None if it is no setting.
+
+    ``VLINDERS_PEPPER`` may hold a secret that a setting refers to, and Kubernetes makes up names such
+    as ``VLINDERS_PORT``: without a ``__``, only what is a section's name or nearly so is taken as one.
+    """
+    if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+        return None
+    keys = tuple(name[len(PREFIX) :].lower().split("__"))
+    near = difflib.get_close_matches(keys[0], Settings.model_fields, n=1, cutoff=_NEARLY)
+    return SHORT_NAMES.get(name) or (keys if len(keys) > 1 or near else None)
+
+
 def _parse(name: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        message = f"{name}: cannot be read as a YAML value: {error}"
+    except yaml.YAMLError:
+        message = f"{name}: cannot be read as a YAML value; quote it"
         raise SettingsError(message) from None
 
 
 def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any, name: str) -> None:
     for depth, key in enumerate(keys[:-1]):
-        section = tree.setdefault(key, {})
+        if tree.get(key) is None:
+            tree[key] = {}
+        section = tree[key]
         if not isinstance(section, dict):
             message = f"{name}: {'.'.join(keys[: depth + 1])} is not a section"
             raise SettingsError(message)

@@ -112,6 +112,50 @@ def test_every_kind_of_function_is_replaced_and_reaches_its_original(target: Any
     assert target.Engine.make(1) == ("made", 1)
 
 
+def test_closing_a_stream_closes_the_original_at_once(make_package: Callable[..., Path]) -> None:
+    make_package(
+        acme_stream="""
+        closed = []
+        class Engine:
+            async def stream(self):
+                try:
+                    yield 1
+                    yield 2
+                finally:
+                    closed.append(True)
+    """
+    )
+    import acme_stream
+
+    class Plain(VLLMPatch):
+        async def stream(self: Any) -> Any:
+            raise AssertionError
+            yield
+
+    application = apply(Plain, "acme_stream:Engine")
+    application.replacements[0].switch[0] = False
+
+    async def take_one() -> list[bool]:
+        items = acme_stream.Engine().stream()
+        assert await anext(items) == 1
+        await items.aclose()
+        return list(acme_stream.closed)
+
+    assert asyncio.run(take_one()) == [True]
+
+
+def test_a_constructor_can_be_replaced(make_package: Callable[..., Path]) -> None:
+    make_package(acme_made="class Made:\n    def __init__(self, x):\n        self.x = x\n")
+    import acme_made
+
+    class Constructor(VLLMPatch):
+        def __init__(self: Any, x: int) -> None:
+            Constructor.original.__init__(self, x + 1)
+
+    apply(Constructor, "acme_made:Made")
+    assert acme_made.Made(1).x == 2
+
+
 def test_undo_restores_the_very_objects_and_may_be_repeated(target: Any) -> None:
     before = dict(vars(target.Engine))
     application = patched()

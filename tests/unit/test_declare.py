@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -63,6 +64,33 @@ def test_the_target_may_be_a_class_a_string_or_per_release() -> None:
     assert moved.target_for(Version("0.28.0")) == "old:C"
     assert moved.target_for(Version("0.29.0+cpu")) == "new:C"
     assert moved.target_for(Version("0.40.0")) is None
+
+
+def test_a_release_candidate_has_the_target_of_its_release() -> None:
+    moved = VLLMPatch[{"<0.29": "old:C", ">=0.29": "new:C"}]
+    assert moved.target_for(Version("0.29.0rc1")) == "new:C"
+    assert moved.target_for(Version("0.29.0rc2.dev12+gabc")) == "new:C"
+    with pytest.raises(DeclarationError, match="no key of its target holds vLLM 0.30"):
+        VLLMPatch[{"<0.29": "old:C"}].target_for(Version("0.30"))
+
+
+def test_nothing_in_a_patch_is_silently_left_out() -> None:
+    class Base(declare()):  # type: ignore[misc]
+        def shared(self) -> None: ...
+
+    class Derived(Base):
+        def own(self) -> None: ...
+
+    assert set(Derived.overrides()) == {"method", "shared", "own"}
+    assert vllm_versions("<0.30")(type("Narrow", (Derived,), {})).versions == ">=0.28,<0.30"
+    for odd in (property(lambda self: 1), functools.lru_cache(lambda self: 1), functools.partial(print), 5):
+        with pytest.raises(DeclarationError, match="'extra' is neither a field"):
+            check_declaration(declare(extra=odd))
+    for relied in ("m:f", ["no surface"], {"0.29+": ["m:f"]}):
+        with pytest.raises(DeclarationError, match="relies_on"):
+            check_declaration(declare(relies_on=relied))
+    with pytest.raises(DeclarationError, match="v-main"):
+        check_declaration(declare(fingerprints={"v-main": {}}))
 
 
 def test_surfaces_are_what_is_replaced_and_relied_on() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vllm_vlinders.patching import fingerprint
-from vllm_vlinders.patching.fingerprint import SourceTree, find_node, fingerprint_node
+from vllm_vlinders.patching.fingerprint import SourceTree, find_bindings, fingerprint_nodes
 
 ORIGINAL = '''
 class Scheduler:
@@ -48,9 +48,9 @@ DIFFERENT = [
 
 
 def of(source: str, name: str = "Scheduler.schedule") -> str:
-    node = find_node(ast.parse(source), name)
-    assert node is not None
-    return fingerprint_node(node)
+    found = find_bindings(ast.parse(source), name)
+    assert found
+    return fingerprint_nodes(found)
 
 
 @pytest.mark.parametrize("source", SAME)
@@ -63,10 +63,13 @@ def test_whatever_may_change_the_meaning_counts(source: str) -> None:
     assert of(source) != of(ORIGINAL)
 
 
-def test_the_last_binding_counts_also_under_if_and_try() -> None:
+def test_every_binding_counts_also_under_if_and_try() -> None:
     source = "if X:\n    def f(): return 1\nelse:\n    def f(): return 2\n"
-    assert of(source, "f") == of("def f(): return 2", "f")
-    assert of("try:\n    import a as f\nexcept E:\n    f = None\n", "f") == of("f = None", "f")
+    assert of(source, "f") != of(source.replace("1", "3"), "f")
+    assert of(source, "f") != of(source.replace("2", "3"), "f")
+    getter = "class C:\n    @property\n    def p(self): return 1\n    @p.setter\n    def p(self, x): pass\n"
+    assert of(getter, "C.p") != of(getter.replace("1", "2"), "C.p")
+    assert of("try:\n    import a as f\nexcept E:\n    f = None\n", "f") != of("f = None", "f")
 
 
 def test_what_is_not_there_has_none(tmp_path: Path) -> None:
@@ -96,13 +99,15 @@ def test_cached_fingerprints_follow_the_file(tmp_path: Path, monkeypatch: pytest
     tree.fingerprint("pack:f")
     tree.save()
 
-    def never(_node: ast.AST) -> str:
+    def never(_nodes: object) -> str:
         raise AssertionError("not from the cache")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprint, "fingerprint_node", never)
+        patch.setattr(fingerprint, "fingerprint_nodes", never)
         assert _with_cache(tmp_path).fingerprint("pack:f") == first
-    path.write_text("def f(): return 10\n")
+    times = path.stat()
+    path.write_text("def f(): return 2\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as images with normalised times have it
     assert _with_cache(tmp_path).fingerprint("pack:f") != first
 
 
@@ -128,10 +133,10 @@ sys.modules["vllm_vlinders"] = package = types.ModuleType("vllm_vlinders")
 package.__path__ = [sys.argv[1] + "/vllm_vlinders"]
 sys.modules["vllm_vlinders.patching"] = inner = types.ModuleType("vllm_vlinders.patching")
 inner.__path__ = [sys.argv[1] + "/vllm_vlinders/patching"]
-from vllm_vlinders.patching.fingerprint import fingerprint_node
+from vllm_vlinders.patching.fingerprint import fingerprint_nodes
 nodes = [n for path in sys.argv[2:] for n in ast.walk(ast.parse(open(path, "rb").read()))
          if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
-json.dump([fingerprint_node(n) for n in nodes], sys.stdout)
+json.dump([fingerprint_nodes([n]) for n in nodes], sys.stdout)
 """
 
 

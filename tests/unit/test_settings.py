@@ -60,6 +60,18 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         load_settings({"VLINDERS_CONFIG": str(path)})
 
 
+def test_other_variables_of_the_prefix_are_no_settings(tmp_path: Path) -> None:
+    path = tmp_path / "vlinders.yaml"
+    path.write_text("scheduler:\n  # nothing yet\n")
+    environ = {
+        "VLINDERS_PEPPER": "[s3cret",
+        "VLINDERS_PORT": "tcp://10.0.0.1:8000",
+        "VLINDERS_CONFIG": str(path),
+    }
+    assert load_settings(environ) == Settings()
+    assert load_settings({**environ, "VLINDERS_SCHEDULER__BODY_PRIORITY": "vllm"}) != Settings()
+
+
 def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({"VLINDERS_ON_DRIFT": "x", "VLINDERS_LOGGING__LEVEL": "y"})

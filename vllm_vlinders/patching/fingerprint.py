@@ -2,7 +2,7 @@
 
 Computed from files, without importing or running them, and equal across Python versions: the syntax
 tree is walked by field names, with docstrings, positions, comments, formatting and empty fields left
-out. Results are cached by the identity of the file (path, size, modification time).
+out. Results are cached by the content of the file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import importlib.util
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-_SCHEME = "1"
+_SCHEME = "2"
 _CACHE_FILE = "fingerprints.json"
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -81,25 +81,29 @@ class SourceTree:
     def _compute(self, path: Path, qualname: str) -> str | None:
         if path not in self._trees:
             self._trees[path] = ast.parse(path.read_bytes())
-        node = find_node(self._trees[path], qualname)
-        return None if node is None else fingerprint_node(node)
+        bindings = find_bindings(self._trees[path], qualname)
+        return fingerprint_nodes(bindings) if bindings else None
 
 
-def find_node(module: ast.Module, qualname: str) -> ast.AST | None:
-    """Return the statement that last binds `qualname` (dotted) in `module`, or None."""
+def find_bindings(module: ast.Module, qualname: str) -> list[ast.stmt]:
+    """Return all statements of `module` that bind `qualname` (dotted), in order.
+
+    There are several where a property has a setter, or an ``if`` chooses between definitions.
+    """
+    *outer, last = qualname.split(".")
     node: ast.AST = module
-    for name in qualname.split("."):
+    for name in outer:
         found = [child for child in _statements(node) if _binds(child, name)]
         if not found:
-            return None
+            return []
         node = found[-1]
-    return node
+    return [child for child in _statements(node) if _binds(child, last)]
 
 
-def fingerprint_node(node: ast.AST) -> str:
-    """Return 16 hexadecimal digits that change when the meaning of `node`'s source may have."""
+def fingerprint_nodes(nodes: Iterable[ast.AST]) -> str:
+    """Return 16 hexadecimal digits that change when the meaning of the source of `nodes` may have."""
     digest = hashlib.sha256(_SCHEME.encode())
-    for token in _tokens(node):
+    for token in _tokens(list(nodes)):
         digest.update(token.encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     return digest.hexdigest()[:16]
@@ -179,16 +183,18 @@ def _without_docstring(node: _Documented) -> list[ast.stmt]:
 
 
 class _Cache:
-    """Fingerprints by file identity, in one JSON file; unreadable or unwritable means no cache."""
+    """Fingerprints by content of the file, in one JSON file; unreadable or unwritable means no cache."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _CACHE_FILE
         self._entries = self._read()
+        self._keys: dict[Path, str] = {}
         self._dirty = False
 
     def get(self, path: Path, qualname: str, compute: Any) -> str | None:
-        stat = path.stat()
-        key = f"{_SCHEME}:{path}:{stat.st_size}:{stat.st_mtime_ns}"
+        if path not in self._keys:
+            self._keys[path] = f"{_SCHEME}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        key = self._keys[path]
         known = self._entries.setdefault(key, {})
         if qualname not in known:
             known[qualname] = compute()
@@ -217,10 +223,10 @@ class _Cache:
         return entries if isinstance(entries, dict) else {}
 
 
-def cache_folder() -> Path:
-    """Return where fingerprints are cached: under ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    configured = os.environ.get("XDG_CACHE_HOME")
-    base = (
-        Path(configured) if configured else Path(os.environ.get("HOME") or tempfile.gettempdir()) / ".cache"
-    )
+def cache_folder() -> Path | None:
+    """Return where fingerprints are cached: under ``XDG_CACHE_HOME`` or ``HOME``; without them, nowhere."""
+    configured, home = os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")
+    if not (configured or home):
+        return None
+    base = Path(configured) if configured else Path(str(home)) / ".cache"
     return base / "vllm-vlinders"
