@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import pytest
 from packaging.version import Version
 
 from vllm_vlinders.errors import DriftError, FrontEndError, UnsupportedVersionError
-from vllm_vlinders.patching import report
+from vllm_vlinders.patching import front_end, report
 from vllm_vlinders.patching.fingerprint import SourceTree
 from vllm_vlinders.patching.lifecycle import Lifecycle
 from vllm_vlinders.settings import Settings
@@ -161,10 +162,36 @@ def test_front_ends_beyond_reach_are_refused_where_requests_are_patched(
     monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
     with pytest.raises(FrontEndError, match="VLLM_USE_RUST_FRONTEND is set.*passing step.*unset"):
         start(replace=api_server)
-    monkeypatch.delenv("VLLM_USE_RUST_FRONTEND")
-    monkeypatch.setattr(sys, "argv", ["vllm", "serve", "model", "--grpc"])
-    with pytest.raises(FrontEndError, match="--grpc is given"):
-        start(replace=api_server)
+
+
+@pytest.mark.parametrize("module", ["vllm.entrypoints.grpc_server", "vllm.entrypoints.launchers.grpc_server"])
+def test_the_grpc_server_is_refused_when_it_is_imported(
+    start: Start, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    hooks: dict[str, Callable[[], None]] = {}
+    monkeypatch.setattr(front_end, "when_imported", lambda place, action: hooks.update({place: action}))
+    start(replace={'feature = "core"': 'feature = "core"\n        process = "api_server"'})
+    with pytest.raises(SystemExit, match="the gRPC server is asked for.*passing step.*serve without --grpc"):
+        hooks[module]()
+
+
+def test_a_target_that_runs_as_main_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__spec__", importlib.machinery.ModuleSpec("acme_engine", None)
+    )
+    with pytest.raises(FrontEndError, match="acme_engine runs as python -m.*use `vllm serve`"):
+        start()
+
+
+def test_a_refusal_in_a_thread_ends_the_whole_process() -> None:
+    code = (
+        "import threading, time; from vllm_vlinders.patching.front_end import exit_refusing;"
+        "from vllm_vlinders.errors import ApplyError;"
+        "threading.Thread(target=exit_refusing, args=(ApplyError('thing'),)).start(); time.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert done.stderr == "vllm-vlinders: refusing to start: thing\n"
 
 
 def test_a_required_patch_that_cannot_be_applied_ends_the_process(start: Start) -> None:

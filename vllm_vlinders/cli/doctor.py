@@ -18,8 +18,8 @@ from vllm_vlinders.cli.patches import DEFAULT_SELECTION, is_problem, judge_selec
 from vllm_vlinders.errors import StartupError
 from vllm_vlinders.patching.declare import contains
 from vllm_vlinders.patching.discover import discover
+from vllm_vlinders.patching.front_end import check_front_end
 from vllm_vlinders.patching.gate import running_vllm_version
-from vllm_vlinders.patching.lifecycle import check_front_end
 from vllm_vlinders.settings import load_settings
 
 _COLUMNS = ("check", "result", "found", "fix")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from packaging.version import Version
@@ -13,7 +12,6 @@ from packaging.version import Version
 from vllm_vlinders.errors import (
     ApplyError,
     DriftError,
-    FrontEndError,
     StartupError,
     UnsupportedVersionError,
 )
@@ -22,6 +20,7 @@ from vllm_vlinders.patching.apply import Application, apply, when_imported
 from vllm_vlinders.patching.declare import contains
 from vllm_vlinders.patching.discover import PatchClass, discover, selected_modules
 from vllm_vlinders.patching.fingerprint import SourceTree, cache_folder
+from vllm_vlinders.patching.front_end import check_front_end, check_not_main, exit_refusing
 from vllm_vlinders.patching.gate import (
     Fit,
     Verdict,
@@ -37,8 +36,6 @@ from vllm_vlinders.patching.report import (
     this_process,
 )
 from vllm_vlinders.settings import Settings, active_settings
-
-_RUST_FRONT_END = "VLLM_USE_RUST_FRONTEND"
 
 
 class Lifecycle:
@@ -116,6 +113,7 @@ class Lifecycle:
     def _arrange(self, patch: PatchClass, place: str, report: PatchReport, drift: str) -> None:
         late = place.partition(":")[0] in sys.modules
         note = f"drifted: {drift}" if drift else ""
+        check_not_main(patch, place)
 
         def run() -> None:
             try:
@@ -130,11 +128,11 @@ class Lifecycle:
             return
         try:
             application = apply(patch, place, late=late)
-        except ApplyError as error:
+        except Exception as error:
             report.state, report.detail = State.FAILED, str(error)
             self._tell(report)
             if patch.required:
-                raise
+                raise ApplyError(str(error)) from error
             return
         self.applications[patch.name] = application
         report.state = State.APPLIED
@@ -206,29 +204,6 @@ def check_supported(selection: str, version: Version) -> None:
             raise UnsupportedVersionError(message)
 
 
-def check_front_end(patches: Iterable[PatchClass]) -> None:
-    """Refuse front ends that answer requests outside the Python API server.
-
-    Raises:
-        FrontEndError: the Rust front end or the gRPC server is asked for.
-    """
-    guarded = [patch.name for patch in patches if patch.required and patch.process == "api_server"]
-    rust = os.environ.get(_RUST_FRONT_END, "").strip().lower() not in ("", "0", "false")
-    grpc = sys.argv[1:2] == ["serve"] and "--grpc" in sys.argv
-    if not guarded or not (rust or grpc):
-        return
-    chosen, remedy = (
-        (f"{_RUST_FRONT_END} is set", f"unset {_RUST_FRONT_END}")
-        if rust
-        else ("--grpc is given", "serve without --grpc")
-    )
-    message = (
-        f"{chosen}: that front end answers requests without passing {', '.join(guarded)}. "
-        f"Allowed: vLLM's Python API server. To start, {remedy}"
-    )
-    raise FrontEndError(message)
-
-
 _current: Lifecycle | None = None
 
 
@@ -268,16 +243,6 @@ def start_or_exit(selection: str) -> None:
         start(selection)
     except StartupError as error:
         exit_refusing(error)
-
-
-def exit_refusing(error: StartupError) -> None:
-    """End the process with one readable message and exit code 1.
-
-    Raises:
-        SystemExit: always.
-    """
-    lines = str(error).replace("\n", "\n  ")
-    raise SystemExit(f"vllm-vlinders: refusing to start: {lines}") from None
 
 
 def _let_vllm_know_its_variable() -> None:
