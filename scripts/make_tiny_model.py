@@ -20,6 +20,7 @@ VOCABULARY = 2048
 SPARE = 8  # Places left at the end of the vocabulary, for tests that need tokens of their own.
 HIDDEN = 128
 LAYERS = 2
+CONTEXT = 16384
 HEADS = 4
 RANK = 8
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -53,7 +54,7 @@ def make_tokenizer(folder: Path) -> None:
         bos_token=SPECIAL[0],
         eos_token=SPECIAL[2],
         pad_token=SPECIAL[0],
-        model_max_length=2048,
+        model_max_length=CONTEXT,
     )
     wrapped.chat_template = CHAT_TEMPLATE
     wrapped.save_pretrained(folder)
@@ -74,7 +75,7 @@ def make_model(folder: Path) -> None:
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
-        max_position_embeddings=2048,
+        max_position_embeddings=CONTEXT,
         bos_token_id=0,
         eos_token_id=2,
         pad_token_id=0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class VlindersError(Exception):
     """The base of all exceptions raised by vllm-vlinders."""
@@ -28,11 +30,11 @@ class UnsupportedVersionError(StartupError):
 
 
 class DriftError(StartupError):
-    """The source a required patch replaces or relies on is not the source it was written for."""
+    """The source a patch replaces or relies on is not the source it was written for."""
 
 
 class ApplyError(StartupError):
-    """A required patch could not be put in place."""
+    """A patch could not be put in place."""
 
 
 class FrontEndError(StartupError):
@@ -47,6 +49,7 @@ class RequestError(VlindersError):
         kind: OpenAI's ``error.type``.
         param: the header or body field at fault, or None.
         code: OpenAI's ``error.code``, or None.
+        headers: sent with the answer, as ``Retry-After``.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class RequestError(VlindersError):
         kind: str = "invalid_request_error",
         param: str | None = None,
         code: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.param = param
         self.code = code
+        self.headers = dict(headers or {})
 
 
 class InvalidPriorityError(RequestError, ValueError):

@@ -11,7 +11,7 @@ class RequestContext:
     """One request, as the stages of the pipeline learn about it; each stage returns a new one.
 
     Attributes:
-        request_id: made by the pipeline, unique, in every log line and in ``X-Vlinders-Request-Id``.
+        request_id: made by the pipeline, unique; the client gets it in ``X-Vlinders-Request-Id``.
         principal: who calls (an API key or JWT subject); None until a stage authenticates.
         tenant: who pays; None until known.
         role: the principal's role; None until known.
@@ -32,4 +32,8 @@ class RequestContext:
 
 
 current_request: ContextVar[RequestContext | None] = ContextVar("vlinders_request", default=None)
-"""The request being handled; None outside an HTTP request, as in ``LLM.generate``."""
+"""The request being handled; None outside an HTTP request, as in ``LLM.generate``.
+
+Read it in the request's own task. A background task that the request happens to start first, as
+vLLM's output handler, would see this request's context for ever.
+"""

@@ -28,6 +28,8 @@ RELEASE = "0.28.0"
 START_SECONDS = 240
 STOP_SECONDS = 20
 DEEP_LAYERS = 20
+CONTEXT = 16384
+"""The longest request of the shared servers, in tokens."""
 
 
 def clean_environment(**variables: str | None) -> dict[str, str]:
@@ -71,7 +73,7 @@ def make_deep_model() -> None:
 def serve_command(port: int, *arguments: str, model: Path = MODEL) -> list[str]:
     """Return the command line that serves `model` on `port`."""
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)]
-    command += ["--served-model-name", NAME, "--enforce-eager", "--max-model-len", "2048"]
+    command += ["--served-model-name", NAME, "--enforce-eager", "--max-model-len", str(CONTEXT)]
     return [*command, "--host", "127.0.0.1", "--port", str(port), *arguments]
 
 

@@ -48,7 +48,7 @@ REQUESTS = {
     "body priority 0": completion("No priority", priority=0),
     "no such model": completion("x", model="missing"),
     "bad temperature": completion("x", temperature=-1),
-    "too long": completion("work " * 3000),
+    "too long": completion("work " * 20_000),
 }
 
 

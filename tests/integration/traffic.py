@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 
-from server import NAME, Server
+from server import CONTEXT, NAME, Server
 
 PATIENCE_SECONDS = 120
 HOLDERS = 5
 PRIORITY = "X-Vlinders-Priority"
-ENDLESS = 1900
+ENDLESS = CONTEXT - 200
 POLL_SECONDS = 0.05
 
 
@@ -71,11 +71,16 @@ class Queue:
         self._calls: list[asyncio.Task[None]] = []
 
     async def hold(self) -> None:
-        """Occupy every slot with requests more urgent than any other, with some in reserve."""
-        for number in range(HOLDERS):
-            call = Call(f"holder {number}", header=1000, tokens=ENDLESS)
-            self._holders.append(asyncio.create_task(self._send(call, note=False)))
+        """Occupy every slot with requests more urgent than any other, with some in reserve.
+
+        A holder that ends is followed at once by one of the reserve, and joins the reserve again.
+        """
+        self._holders = [asyncio.create_task(self._hold_on(number)) for number in range(HOLDERS)]
         await self.until(running=self.slots, waiting=HOLDERS - self.slots)
+
+    async def _hold_on(self, number: int) -> None:
+        while True:
+            await self._send(Call(f"holder {number}", header=1000, tokens=ENDLESS), note=False)
 
     async def line_up(self, calls: Sequence[Call]) -> None:
         """Send `calls`; each is in the queue before the next one is sent."""
@@ -85,16 +90,7 @@ class Queue:
     async def send_together(self, calls: Sequence[Call]) -> None:
         """Send `calls` all at once, in no order, and wait until all are in the queue."""
         self._calls += [asyncio.create_task(self._send(call)) for call in calls]
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self._gauge("waiting") != self._reserve() + len(self._calls):
-                self._raise_failures()
-                await asyncio.sleep(POLL_SECONDS)
-
-    def _reserve(self) -> int:
-        """Return how many holders wait: one that ends is followed by one of the reserve."""
-        present = sum(not holder.done() for holder in self._holders)
-        assert present > self.slots, "the holders ended before the calls had lined up"
-        return present - self.slots
+        await self.until(running=self.slots, waiting=HOLDERS - self.slots + len(self._calls))
 
     async def free_one_slot(self) -> None:
         """End all holders but the one that started last: one slot serves the queue, one by one."""
@@ -130,7 +126,7 @@ class Queue:
         return round(sum(map(float, found)))
 
     def _raise_failures(self) -> None:
-        for task in self._calls:
+        for task in (*self._calls, *self._holders):
             if task.done():
                 task.result()
 
@@ -147,7 +143,8 @@ class Queue:
 @asynccontextmanager
 async def full_batch(server: Server, slots: int) -> AsyncIterator[Queue]:
     """Provide the queue of a server whose slots are all taken; afterwards, nothing is left in it."""
-    limits = httpx.Limits(max_connections=None)
+    # A connection per request: a server that stalls past its keep-alive closes idle ones unannounced.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
         base_url=server.url, headers=server.credentials(), timeout=None, limits=limits
     ) as client:

@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
 from vllm_vlinders.serving.management import management_routes
 from vllm_vlinders.serving.pipeline import Pipeline
@@ -24,6 +25,10 @@ async def show(_request: Request) -> JSONResponse:
     context = current_request.get()
     assert context is not None
     return JSONResponse({"priority": context.priority, "id": context.request_id})
+
+
+async def refuse(_request: Request) -> JSONResponse:
+    raise RequestError("come back later", status=429, code="quota", headers={"Retry-After": "7"})
 
 
 async def stream(_request: Request) -> StreamingResponse:
@@ -44,7 +49,14 @@ async def talk(socket: WebSocket) -> None:
 
 
 def client(keys: tuple[str, ...] = ()) -> TestClient:
-    app = Starlette(routes=[Route("/show", show), Route("/stream", stream), WebSocketRoute("/talk", talk)])
+    app = Starlette(
+        routes=[
+            Route("/show", show),
+            Route("/refuse", refuse),
+            Route("/stream", stream),
+            WebSocketRoute("/talk", talk),
+        ]
+    )
     app.router.routes.extend(management_routes(lambda: {"fine": True}, keys))
     app.add_middleware(Pipeline)
     return TestClient(app)
@@ -91,6 +103,14 @@ def test_two_priorities_are_refused() -> None:
     answer = client().get("/show", headers=[("X-Vlinders-Priority", "1"), ("X-Vlinders-Priority", "2")])
     assert answer.status_code == 400
     assert "given 2 times" in answer.text
+
+
+def test_a_refusal_raised_deep_inside_is_answered_too() -> None:
+    answer = client().get("/refuse")
+    assert answer.status_code == 429
+    assert answer.json()["error"]["code"] == "quota"
+    assert answer.headers["Retry-After"] == "7"
+    assert "X-Vlinders-Request-Id" in answer.headers
 
 
 def test_web_sockets_pass_the_stages_too() -> None:

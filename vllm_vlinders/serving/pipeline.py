@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
+from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Message, Receive, Scope, Send
 from vllm_vlinders.serving.stages import STAGES
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
-REQUEST_ID_HEADER = b"x-vlinders-request-id"
+_REQUEST_ID = b"x-vlinders-request-id"
 _POLICY_VIOLATION = 1008
 
 
@@ -26,22 +20,35 @@ class Pipeline:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Run the stages, then the application with `current_request` set, or answer the refusal."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the stages, then the application with `current_request` set; answer a refusal of either."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        context = RequestContext(request_id=uuid.uuid4().hex)
-        tagged = _with_request_id(send, context.request_id)
+        exchange = Exchange(scope, RequestContext(request_id=uuid.uuid4().hex))
+        exchange.response_headers.append((_REQUEST_ID, exchange.context.request_id.encode()))
+        answered = False
+
+        async def send_tagged(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *exchange.response_headers]
+            await send(message)
+
         try:
-            for stage in STAGES:
-                context = stage(scope, context)
+            await self._handle(exchange, receive, send_tagged)
         except RequestError as error:
-            await _refuse(scope["type"], tagged, error)
-            return
-        token = current_request.set(context)
+            if answered:
+                raise
+            await _refuse(scope["type"], send_tagged, error)
+
+    async def _handle(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        for stage in STAGES:
+            await stage(exchange)
+        token = current_request.set(exchange.context)
         try:
-            await self.app(scope, receive, tagged)
+            await self.app(exchange.scope, receive, send)
         finally:
             current_request.reset(token)
 
@@ -57,18 +64,8 @@ def error_body(error: RequestError) -> bytes:
     return json.dumps({"error": fields}).encode()
 
 
-def _with_request_id(send: Send, request_id: str) -> Send:
-    header = (REQUEST_ID_HEADER, request_id.encode())
-
-    async def send_tagged(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), header]
-        await send(message)
-
-    return send_tagged
-
-
 async def _refuse(kind: str, send: Send, error: RequestError) -> None:
+    """Answer a refusal; a WebSocket that is refused before it is accepted becomes an HTTP 403."""
     if kind == "websocket":
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": str(error)[:120]})
         return
@@ -76,6 +73,7 @@ async def _refuse(kind: str, send: Send, error: RequestError) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in error.headers.items()),
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,34 +1,29 @@
-"""The stages of a request, in the order they run; each returns the context with what it learned.
+"""The stages of a request, in the order they run.
 
-A stage is a plain function of the ASGI scope and the context so far. It refuses a request by raising
-`RequestError`. To add one: write the function, and put it in `STAGES` at its place.
+A stage is a coroutine function that reads and changes the `Exchange`; it refuses the request by
+raising `RequestError`. To add one: write the function, and put it in `STAGES` at its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 from vllm_vlinders.errors import InvalidPriorityError
-from vllm_vlinders.request_context import RequestContext
 from vllm_vlinders.scheduling.priority import HEADER, parse_priority
+from vllm_vlinders.serving.exchange import Exchange
 
-Scope = Mapping[str, Any]
-Stage = Callable[[Scope, RequestContext], RequestContext]
-
-_PRIORITY_HEADER = HEADER.lower().encode()
+Stage = Callable[[Exchange], Awaitable[None]]
 
 
-def tag(scope: Scope, context: RequestContext) -> RequestContext:
+async def tag(exchange: Exchange) -> None:
     """Read the headers that say how the request is to be scheduled."""
-    values = [value for name, value in scope["headers"] if name == _PRIORITY_HEADER]
-    if not values:
-        return context
+    values = exchange.header(HEADER)
     if len(values) > 1:
         message = f"{HEADER}: given {len(values)} times; give it once"
         raise InvalidPriorityError(message, param=HEADER, code="invalid_priority")
-    return replace(context, priority=parse_priority(values[0].decode("latin-1")))
+    if values:
+        exchange.context = replace(exchange.context, priority=parse_priority(values[0]))
 
 
 STAGES: tuple[Stage, ...] = (tag,)
