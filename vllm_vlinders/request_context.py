@@ -17,7 +17,7 @@ class RequestContext:
         role: the principal's role; None until known.
         session: the conversation or agent run the request belongs to, or None.
         priority: 0 to 1000, larger first; None when no header gave one (the body still may).
-        deadline: Unix time in seconds by which the request must have started, or None.
+        deadline: the moment (of ``time.monotonic``) by which the request must have started, or None.
         route: name of the route that chose the model, or None.
     """
 

@@ -24,6 +24,8 @@ COMMON = (
 PATCHED: dict[str, str | None] = {
     "VLLM_CUSTOM_PATCHES": "vllm_vlinders",
     "VLINDERS_LOGGING__FORMAT": "json",
+    # Aging so slow that a difference of one priority outweighs the time that tests take.
+    "VLINDERS_SCHEDULER__AGING_SECONDS": "1000000",
 }
 
 

@@ -29,7 +29,7 @@ for report in reports.values():
     if report.state == "waiting":
         importlib.import_module(report.target.partition(":")[0])
 print(json.dumps({name: report.state for name, report in reports.items()}))
-print(json.dumps({name: lifecycle.undo(name) for name in list(lifecycle.applications)}))
+print(json.dumps({name: lifecycle.undo(name) for name in reversed(list(lifecycle.applications))}))
 """
 
 

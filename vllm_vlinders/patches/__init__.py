@@ -5,9 +5,13 @@
 
 from vllm_vlinders.patches.api_server_app_pipeline import AppPipeline
 from vllm_vlinders.patches.api_server_async_llm_priority import AsyncLLMPriority
+from vllm_vlinders.patches.api_server_input_processor_tags import InputProcessorTags
 from vllm_vlinders.patches.api_server_llm_engine_priority import LLMEnginePriority
+from vllm_vlinders.patches.api_server_output_processor_refusals import OutputProcessorRefusals
 from vllm_vlinders.patches.api_server_serving_priority import ServingPriority
+from vllm_vlinders.patches.engine_core_scheduler_account import SchedulerAccount
 from vllm_vlinders.patches.engine_core_scheduler_queue import SchedulerQueue
+from vllm_vlinders.patches.engine_core_scheduler_refusal import SchedulerRefusal
 from vllm_vlinders.patches.engine_core_scheduler_skipped import SchedulerSkipped
 from vllm_vlinders.patches.engine_core_scheduler_victim import SchedulerVictim
 
@@ -16,7 +20,11 @@ PATCHES = (
     ServingPriority,
     AsyncLLMPriority,
     LLMEnginePriority,
+    InputProcessorTags,
     SchedulerQueue,
     SchedulerSkipped,
     SchedulerVictim,
+    SchedulerAccount,
+    SchedulerRefusal,
+    OutputProcessorRefusals,
 )

@@ -1,21 +1,22 @@
-"""The scheduler's waiting queues: by priority, first come first served among equals."""
+"""The scheduler's waiting queue, in the order of ``scheduler.policy``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
+from vllm_vlinders.patches.scheduling_desk import install_queues
 from vllm_vlinders.patching.declare import VLLMPatch
-from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
 _QUEUES = "vllm.v1.core.sched.request_queue"
+_SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
 
 
 class SchedulerQueue(VLLMPatch):
-    """Replaces the factory of request queues, in the module that calls it."""
+    """Wraps ``__init__``: puts our queues in the place of the first-come-first-served ones."""
 
     name = "engine_core_scheduler_queue"
-    target = "vllm.v1.core.sched.scheduler"
+    target = _SCHEDULER
     feature = "priority"
     process = "engine_core"
     versions = VERSIONS
@@ -29,21 +30,11 @@ class SchedulerQueue(VLLMPatch):
     relies_on = (
         f"{_QUEUES}:RequestQueue",
         f"{_QUEUES}:FCFSRequestQueue",
-        f"{_QUEUES}:create_request_queue",
-        "vllm.v1.core.sched.scheduler:Scheduler._enqueue_waiting_request",
+        f"{_SCHEDULER}._enqueue_waiting_request",
     )
     fingerprints = FINGERPRINTS
 
-    @staticmethod
-    def create_request_queue(policy: Any) -> Any:
-        """Return our queue in place of the first-come-first-served one.
-
-        With ``--scheduling-policy priority`` vLLM's own queue orders by priority, then by arrival
-        time: it stays.
-        """
-        from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy
-
-        if policy is not SchedulingPolicy.FCFS:
-            return SchedulerQueue.original.create_request_queue(policy)
-        RequestQueue.register(WaitingQueue)
-        return WaitingQueue()
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        """Build the scheduler as vLLM does, then replace its still empty queues."""
+        SchedulerQueue.original.__init__(self, *args, **options)  # type: ignore[misc]
+        install_queues(self)

@@ -1,4 +1,4 @@
-"""Up to vLLM 0.30: requests skipped in an earlier step do not overtake more urgent ones."""
+"""Up to vLLM 0.30: requests skipped in an earlier step do not overtake those that come before them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class SchedulerSkipped(VLLMPatch):
 
     def _select_waiting_queue_for_scheduling(self: Any) -> Any:
         skipped, waiting = self.skipped_waiting, self.waiting
-        if not isinstance(waiting, WaitingQueue):  # the priority policy's, which vLLM compares itself
+        ours = isinstance(waiting, WaitingQueue) and waiting.desk.settings.policy != "fcfs"
+        if not (ours and skipped and waiting):
             return SchedulerSkipped.original._select_waiting_queue_for_scheduling(self)
-        if not (skipped and waiting):
-            return skipped or waiting or None
-        more_urgent = waiting.peek_request().priority < skipped.peek_request().priority
-        return waiting if more_urgent else skipped
+        return waiting if waiting.outranks(skipped) else skipped

@@ -9,6 +9,7 @@ from typing import Any
 
 from vllm_vlinders.request_context import current_request
 from vllm_vlinders.scheduling.priority import check_priority, engine_priority
+from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
 from vllm_vlinders.settings import active_settings
 
 _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -20,17 +21,21 @@ def body_speaks_vllm() -> bool:
 
 
 def for_engine(priority: int) -> int:
-    """Return ``Request.priority`` for a request being added; the header outranks `priority`.
+    """Return ``Request.priority`` for a request being added.
+
+    The header outranks `priority`; a tenant's default takes the place of 0, its cap holds for both.
 
     Raises:
         InvalidPriorityError: `priority` is not on the scale 0..1000 (where that scale is in use).
     """
     context = current_request.get()
-    if context is not None and context.priority is not None:
-        return engine_priority(context.priority)
-    if body_speaks_vllm():
-        return priority
-    return engine_priority(check_priority(priority, "priority"))
+    if context is None:
+        return priority if body_speaks_vllm() else engine_priority(check_priority(priority, "priority"))
+    limits = active_settings().scheduler.tenant(context.tenant or DEFAULT_TENANT).priority
+    if context.priority is not None:
+        return engine_priority(min(context.priority, limits.cap))
+    asked = -priority if body_speaks_vllm() else check_priority(priority, "priority")
+    return engine_priority(min(asked or limits.default, limits.cap))
 
 
 def translate(add_request: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> _Arguments:

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
+from typing import NoReturn
 
 from vllm_vlinders.errors import FrontEndError, StartupError
 from vllm_vlinders.patching.apply import when_imported
@@ -54,7 +55,7 @@ def _front_end_error(chosen: str, guarded: Iterable[str], remedy: str) -> FrontE
     )
 
 
-def exit_refusing(error: StartupError) -> None:
+def exit_refusing(error: StartupError) -> NoReturn:
     """End the process with one readable message and exit code 1.
 
     Raises:

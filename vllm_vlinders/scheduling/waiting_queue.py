@@ -1,47 +1,47 @@
-"""The queue of waiting requests: by priority, and first come first served among equals."""
+"""The queue of waiting requests, with the operations that vLLM's scheduler asks of one."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-
-class Waiting(Protocol):
-    """What the queue needs of a request; identity is its equality."""
-
-    priority: int
-
+from vllm_vlinders.scheduling.desk import Desk, Waiting
+from vllm_vlinders.scheduling.policies import Policy
+from vllm_vlinders.scheduling.ticket import Ticket
 
 R = TypeVar("R", bound=Waiting)
+T = TypeVar("T")
 
 
 class WaitingQueue(Generic[R]):
-    """A heap with the operations that vLLM's scheduler asks of a request queue.
+    """Requests in the order of the desk's policy.
 
-    The lower ``request.priority`` comes first. Among equals a request that is added goes to the back
-    and one that is prepended (skipped this step, or preempted) to the front; so with one priority
-    throughout it behaves as vLLM's first-come-first-served queue, operation by operation.
+    A request that is added stands behind its equals; one that is prepended (skipped in this step, or
+    preempted) before them. What `peek_request` has returned is what `pop_request` returns, although
+    time passes, unless the queue has changed or a new step has begun (`Desk.step`) in between.
 
-    Adding and popping cost O(log n); removing costs O(1), the entry being dropped when it surfaces.
-    A request's priority is read when it enters the queue.
+    If the policy raises, the queue goes on in the order of arrival: no request is lost.
     """
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, R]] = []
-        self._places: dict[R, int] = {}
-        self._back = 0
-        self._front = 0
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._policy: Policy = desk.new_policy()
+        self._held: dict[R, Ticket] = {}
+        self._head: Ticket | None = None
+        self._head_step = 0
+
+    @property
+    def by_priority(self) -> bool:
+        """Tell whether priority rules (`Policy.by_priority`)."""
+        return self._policy.by_priority
 
     def add_request(self, request: R) -> None:
         """Put `request` behind its equals."""
-        self._back += 1
-        self._enter(request, self._back)
+        self._take_in(request, self.desk.arrive(request))
 
     def prepend_request(self, request: R) -> None:
         """Put `request` before its equals."""
-        self._front -= 1
-        self._enter(request, self._front)
+        self._take_in(request, self.desk.come_back(request))
 
     def prepend_requests(self, requests: Iterable[R]) -> None:
         """Prepend each of `requests`, so that the last one stands first among its equals."""
@@ -54,8 +54,8 @@ class WaitingQueue(Generic[R]):
         Raises:
             IndexError: the queue is empty.
         """
-        self._drop_removed()
-        return self._heap[0][2]
+        request: R = self.head().request
+        return request
 
     def pop_request(self) -> R:
         """Remove and return the first request.
@@ -63,9 +63,8 @@ class WaitingQueue(Generic[R]):
         Raises:
             IndexError: the queue is empty.
         """
-        self._drop_removed()
-        request = heapq.heappop(self._heap)[2]
-        del self._places[request]
+        request: R = self.head().request
+        self._let_go(request)
         return request
 
     def remove_request(self, request: R) -> None:
@@ -74,59 +73,99 @@ class WaitingQueue(Generic[R]):
         Raises:
             ValueError: it is not in the queue.
         """
-        if self._places.pop(request, None) is None:
+        if request not in self._held:
             message = f"{request!r} is not waiting"
             raise ValueError(message)
-        self._compact()
+        self._let_go(request)
 
     def remove_requests(self, requests: Iterable[R]) -> None:
         """Remove those of `requests` that are in the queue."""
         for request in requests:
-            self._places.pop(request, None)
-        self._compact()
+            if request in self._held:
+                self._let_go(request)
 
     def clear(self) -> None:
         """Remove all requests."""
-        self._heap.clear()
-        self._places.clear()
+        self.remove_requests(list(self._held))
+
+    def head(self) -> Ticket:
+        """Return the ticket of the first request.
+
+        Raises:
+            IndexError: the queue is empty.
+        """
+        if not self._held:
+            message = "no request waits"
+            raise IndexError(message)
+        if self._head is None or self._head_step != self.desk.step:
+            self._head = self._ask(self._first)
+            self._head_step = self.desk.step
+        return self._head
+
+    def outranks(self, other: WaitingQueue[R]) -> bool:
+        """Tell whether the first request here comes before the first one of `other`; none is empty."""
+        return bool(self._ask(lambda: self._policy.rank(self.head()) < other._rank_of_head()))
 
     def __contains__(self, request: Any) -> bool:
         """Tell whether `request` is in the queue."""
-        return request in self._places
+        return request in self._held
 
     def __bool__(self) -> bool:
         """Tell whether any request is in the queue."""
-        return bool(self._places)
+        return bool(self._held)
 
     def __len__(self) -> int:
         """Return the number of requests."""
-        return len(self._places)
+        return len(self._held)
 
     def __iter__(self) -> Iterator[R]:
         """Iterate over the requests in order, over a copy: the queue may change meanwhile."""
-        return iter([entry[2] for entry in sorted(self._heap, key=_order) if self._holds(entry)])
+        tickets = self._ask(lambda: sorted(self._held.values(), key=self._policy.rank))
+        return iter([ticket.request for ticket in tickets])
 
     def __getitem__(self, index: int) -> R:
         """Return the request at `index` of the order; linear, for inspection."""
         return list(self)[index]
 
-    def _enter(self, request: R, place: int) -> None:
-        self._places[request] = place
-        heapq.heappush(self._heap, (request.priority, place, request))
+    def _rank_of_head(self) -> Any:
+        return self._policy.rank(self.head())
 
-    def _holds(self, entry: tuple[int, int, R]) -> bool:
-        return self._places.get(entry[2]) == entry[1]
+    def _take_in(self, request: R, ticket: Ticket) -> None:
+        self._held[request] = ticket
+        self._head = None
+        try:
+            self._policy.add(ticket)
+        except Exception as error:  # noqa: BLE001 - a company's policy may raise anything
+            self._go_on_by_arrival(error)
 
-    def _drop_removed(self) -> None:
-        while self._heap and not self._holds(self._heap[0]):
-            heapq.heappop(self._heap)
+    def _let_go(self, request: R) -> None:
+        ticket = self._held.pop(request)
+        self._head = None
+        try:
+            self._policy.discard(ticket)
+        except Exception as error:  # noqa: BLE001 - a company's policy may raise anything
+            self._go_on_by_arrival(error)
+        self.desk.leave(ticket)
 
-    def _compact(self) -> None:
-        """Rebuild once the removed outnumber the present: memory stays linear, cost amortised O(1)."""
-        if len(self._heap) > 2 * len(self._places) + 64:
-            self._heap = [entry for entry in self._heap if self._holds(entry)]
-            heapq.heapify(self._heap)
+    def _first(self) -> Ticket:
+        ticket = self._policy.first()
+        if self._held.get(ticket.request) is not ticket:
+            message = f"{type(self._policy).__name__}.first returned a request that does not wait"
+            raise ValueError(message)
+        return ticket
 
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Return the answer of the policy; if it raises, of the one that takes its place."""
+        try:
+            return question()
+        except Exception as error:  # noqa: BLE001 - a company's policy may raise anything
+            self._go_on_by_arrival(error)
+            return question()
 
-def _order(entry: tuple[int, int, Any]) -> tuple[int, int]:
-    return entry[:2]
+    def _go_on_by_arrival(self, error: Exception) -> None:
+        """Replace the policy that raised `error`."""
+        self.desk.policy_failed(self._policy, error)
+        self._head = None
+        self._policy = self.desk.by_arrival()
+        for ticket in self._held.values():
+            self._policy.add(ticket)

@@ -7,7 +7,15 @@ import uuid
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
-from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Message, Receive, Scope, Send
+from vllm_vlinders.serving.exchange import (
+    ASGIApp,
+    Exchange,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    current_exchange,
+)
 from vllm_vlinders.serving.stages import STAGES
 
 _REQUEST_ID = b"x-vlinders-request-id"
@@ -27,30 +35,58 @@ class Pipeline:
             return
         exchange = Exchange(scope, RequestContext(request_id=uuid.uuid4().hex))
         exchange.response_headers.append((_REQUEST_ID, exchange.context.request_id.encode()))
-        answered = False
-
-        async def send_tagged(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *exchange.response_headers]
-            await send(message)
-
+        answer = _Answer(exchange, send)
         try:
-            await self._handle(exchange, receive, send_tagged)
+            await self._handle(exchange, receive, answer.send)
         except RequestError as error:
-            if answered:
+            exchange.refusal = exchange.refusal or error
+            if answer.begun:
                 raise
-            await _refuse(scope["type"], send_tagged, error)
+        if exchange.refusal is not None and not answer.begun:
+            await _refuse(scope["type"], answer.send_now, exchange.refusal)
 
     async def _handle(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         for stage in STAGES:
             await stage(exchange)
-        token = current_request.set(exchange.context)
+        tokens = current_request.set(exchange.context), current_exchange.set(exchange)
         try:
             await self.app(exchange.scope, receive, send)
+        except Exception:
+            # What was refused ends in an error of vLLM's; the refusal is the answer.
+            if exchange.refusal is None:
+                raise
         finally:
-            current_request.reset(token)
+            current_request.reset(tokens[0])
+            current_exchange.reset(tokens[1])
+
+
+class _Answer:
+    """What is sent back: with our headers, and held until it is known not to be refused."""
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self.begun = False
+        self._exchange = exchange
+        self._send = send
+        self._held: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass on `message` of the application."""
+        if self._exchange.refusal is not None and not self.begun:
+            return
+        if message["type"] == "http.response.start" and self._exchange.may_be_refused:
+            self._held = message
+            return
+        if self._held is not None:
+            held, self._held = self._held, None
+            await self.send_now(held)
+        await self.send_now(message)
+
+    async def send_now(self, message: Message) -> None:
+        """Send `message`."""
+        self.begun = True
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *self._exchange.response_headers]
+        await self._send(message)
 
 
 def error_body(error: RequestError) -> bytes:

@@ -6,24 +6,52 @@ raising `RequestError`. To add one: write the function, and put it in `STAGES` a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from vllm_vlinders.errors import InvalidPriorityError
+from vllm_vlinders.errors import RequestError
 from vllm_vlinders.scheduling.priority import HEADER, parse_priority
+from vllm_vlinders.scheduling.tags import (
+    DEADLINE_HEADER,
+    TENANT_HEADER,
+    parse_deadline,
+    parse_tenant,
+)
+from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
 from vllm_vlinders.serving.exchange import Exchange
+from vllm_vlinders.settings import active_settings
 
 Stage = Callable[[Exchange], Awaitable[None]]
 
 
 async def tag(exchange: Exchange) -> None:
     """Read the headers that say how the request is to be scheduled."""
-    values = exchange.header(HEADER)
+    settings = active_settings().scheduler
+    priority = _one(exchange, HEADER, "invalid_priority")
+    limit = _one(exchange, DEADLINE_HEADER, "invalid_deadline")
+    tenant = _one(exchange, TENANT_HEADER, "invalid_tenant") if settings.trust_tenant_header else None
+    exchange.context = replace(
+        exchange.context,
+        priority=None if priority is None else parse_priority(priority),
+        deadline=None if limit is None else time.monotonic() + parse_deadline(limit),
+        tenant=exchange.context.tenant if tenant is None else parse_tenant(tenant),
+    )
+    name = exchange.context.tenant or DEFAULT_TENANT
+    exchange.may_be_refused = bool(limit or settings.deadline_ms or settings.max_queue_of(name))
+
+
+def _one(exchange: Exchange, header: str, code: str) -> str | None:
+    """Return the value of `header`, None where it is not given.
+
+    Raises:
+        RequestError: it is given more than once.
+    """
+    values = exchange.header(header)
     if len(values) > 1:
-        message = f"{HEADER}: given {len(values)} times; give it once"
-        raise InvalidPriorityError(message, param=HEADER, code="invalid_priority")
-    if values:
-        exchange.context = replace(exchange.context, priority=parse_priority(values[0]))
+        message = f"{header}: given {len(values)} times; give it once"
+        raise RequestError(message, param=header, code=code)
+    return values[0] if values else None
 
 
 STAGES: tuple[Stage, ...] = (tag,)

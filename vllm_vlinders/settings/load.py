@@ -1,8 +1,4 @@
-"""All settings: one tree of pydantic models, read from a YAML file and the environment.
-
-``VLINDERS_CONFIG`` names the file; ``VLINDERS_SECTION__KEY`` overrides one key and is read as YAML.
-``VLINDERS_ON_DRIFT`` is short for ``VLINDERS_PATCHES__ON_DRIFT``. No setting is required.
-"""
+"""Where settings come from: defaults, then the YAML file, then the environment; the later wins."""
 
 from __future__ import annotations
 
@@ -11,56 +7,18 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vllm_vlinders.errors import SettingsError
+from vllm_vlinders.settings.tree import Settings
 
 PREFIX = "VLINDERS_"
 SHORT_NAMES = {"VLINDERS_ON_DRIFT": ("patches", "on_drift")}
 NOT_SETTINGS = {"VLINDERS_CONFIG", "VLINDERS_RUN_DIR"}
 _NEARLY = 0.8
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PatchSettings(_Section):
-    """How patches meet a vLLM whose source has changed."""
-
-    on_drift: Literal["refuse", "warn", "skip"] | None = Field(
-        default=None,
-        description="refuse to start, warn and apply, or skip the patch; unset: refuse for required "
-        "patches, skip for optional ones",
-    )
-
-
-class SchedulerSettings(_Section):
-    """How waiting requests are ordered."""
-
-    body_priority: Literal["vlinders", "vllm"] = Field(
-        default="vlinders",
-        description="the scale of `priority` in a request body and in LLM.generate: 0..1000 with "
-        "larger first, or vLLM's own with lower first",
-    )
-
-
-class LoggingSettings(_Section):
-    """What vllm-vlinders itself logs, on standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
-
-
-class Settings(_Section):
-    """The whole tree; every field has a default."""
-
-    patches: PatchSettings = PatchSettings()
-    scheduler: SchedulerSettings = SchedulerSettings()
-    logging: LoggingSettings = LoggingSettings()
 
 
 @cache
@@ -169,8 +127,12 @@ def _explain(detail: Any, origins: Mapping[str, str], source: str) -> str:
 
 def _names_at(path: list[str]) -> list[str]:
     model: type[BaseModel] = Settings
-    for name in path:
+    names = iter(path)
+    for name in names:
         annotation = model.model_fields[name].annotation
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            next(names, None)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

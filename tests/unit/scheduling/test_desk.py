@@ -1,0 +1,153 @@
+"""Deadlines, limits of queues, victims, and what crosses to the engine core."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import FakeClock, FakeRequest, make_desk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_vlinders.errors import RequestError
+from vllm_vlinders.scheduling.preemption import Candidate, Preemption
+from vllm_vlinders.scheduling.refusal import as_error, stop_reason
+from vllm_vlinders.scheduling.tags import Tags, decode, encode, parse_deadline, parse_tenant
+from vllm_vlinders.scheduling.ticket import Ticket
+from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
+from vllm_vlinders.settings import PreemptionSettings
+
+Queue = WaitingQueue[FakeRequest]
+
+
+def test_deadlines_that_pass_are_refused_once() -> None:
+    clock = FakeClock()
+    desk = make_desk(clock)
+    queue: Queue = WaitingQueue(desk)
+    soon, late, never = FakeRequest(start_within=1), FakeRequest(start_within=9), FakeRequest()
+    for request in (never, late, soon):
+        queue.add_request(request)
+    assert desk.refusals() == []
+    clock.now += 2
+    assert [(t.request, reason) for t, reason in desk.refusals()] == [(soon, "deadline")]
+    assert desk.refusals() == []
+
+
+def test_what_has_started_or_left_has_no_deadline_any_more() -> None:
+    clock = FakeClock()
+    desk = make_desk(clock)
+    queue: Queue = WaitingQueue(desk)
+    started, left = FakeRequest(start_within=1), FakeRequest(start_within=1)
+    queue.add_request(started)
+    queue.add_request(left)
+    assert queue.pop_request() is started
+    desk.started(started.request_id)
+    queue.remove_request(left)
+    desk.finished(left.request_id)
+    clock.now += 5
+    assert desk.refusals() == []
+
+
+def test_a_queue_limit_is_per_tenant_and_band() -> None:
+    desk = make_desk(max_queue=2, tenants={"big": {"max_queue": 3}})
+    queue: Queue = WaitingQueue(desk)
+    refused = []
+    for tenant, urgency in [("a", 0)] * 3 + [("a", 60)] * 2 + [("b", 0)] + [("big", 0)] * 4:
+        queue.add_request(FakeRequest(urgency, tenant))
+        refused += desk.refusals()
+        for ticket, reason in refused:
+            if ticket.request in queue:
+                assert reason == "queue_full"
+                queue.remove_request(ticket.request)
+    assert [ticket.tenant for ticket, _ in refused] == ["a", "big"]
+
+
+def test_a_full_queue_has_room_again_once_a_request_starts() -> None:
+    desk = make_desk(max_queue=1)
+    queue: Queue = WaitingQueue(desk)
+    queue.add_request(FakeRequest())
+    queue.pop_request()
+    queue.add_request(FakeRequest())
+    assert desk.refusals() == []
+
+
+def test_an_abort_after_the_limit_was_hit_is_not_refused() -> None:
+    desk = make_desk(max_queue=1)
+    queue: Queue = WaitingQueue(desk)
+    queue.add_request(FakeRequest())
+    gone = FakeRequest()
+    queue.add_request(gone)
+    queue.remove_request(gone)
+    assert desk.refusals() == []
+
+
+def running(priority: int, recomputation: int = 0, arrival: float = 0.0) -> Candidate:
+    return Candidate(Ticket(None, "t", priority, arrival, arrival, 1, 1), recomputation)
+
+
+def test_the_cheapest_victim_is_of_the_lowest_band_then_of_the_least_recomputation() -> None:
+    preemption = Preemption(PreemptionSettings())
+    urgent = running(100).ticket
+    costly, cheap, higher = running(0, 500), running(0, 20), running(40, 1)
+    assert preemption.choose(urgent, [costly, cheap, higher], now=0) is cheap.ticket
+
+
+def test_the_gap_the_rate_and_the_cool_down_are_kept() -> None:
+    settings = PreemptionSettings(min_gap=50, max_per_second=2, cooldown_seconds=10)
+    preemption = Preemption(settings)
+    urgent = running(100).ticket
+    assert not preemption.wanted(urgent, lowest=51, now=0)
+    assert preemption.wanted(urgent, lowest=50, now=0)
+    one, other = running(0), running(10)
+    assert preemption.choose(urgent, [one, other], now=0.0) is one.ticket
+    assert preemption.choose(urgent, [one, other], now=0.5) is other.ticket
+    assert not preemption.wanted(urgent, lowest=0, now=0.9)
+    assert preemption.wanted(urgent, lowest=0, now=1.0)
+    assert preemption.choose(urgent, [one, other], now=9.9) is None
+    assert preemption.choose(urgent, [one, other], now=10.0) is one.ticket
+    assert not Preemption(PreemptionSettings(enabled=False)).wanted(urgent, lowest=0, now=0)
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.integers(1, 5))
+def test_never_more_preemptions_in_any_second_than_allowed(gaps: list[float], limit: int) -> None:
+    preemption = Preemption(PreemptionSettings(max_per_second=limit, cooldown_seconds=0))
+    urgent, now, done = running(100).ticket, 0.0, []
+    for gap in gaps:
+        now += gap
+        if preemption.wanted(urgent, lowest=0, now=now) and preemption.choose(urgent, [running(0)], now):
+            done.append(now)
+    assert all(sum(begin <= moment < begin + 1 for moment in done) <= limit for begin in done)
+
+
+def test_tags_cross_and_leave_the_headers_as_they_were() -> None:
+    headers = {"traceparent": "00-1-2-03"}
+    tags = Tags("acme", 2.5)
+    assert decode(encode(tags, headers)) == (tags, headers)
+    assert decode(encode(Tags(), None)) == (Tags(), None)
+    assert decode(headers) == (Tags(), headers)
+    assert decode(None) == (Tags(), None)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "1.5", "abc", "86400001", "9" * 5000, "\u0661"])
+def test_a_deadline_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="a whole number of milliseconds from 1 to 86400000"):
+        parse_deadline(text)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a;b", "-a", "x" * 65, "ü"])
+def test_a_tenant_that_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="1 to 64 of the letters"):
+        parse_tenant(text)
+
+
+@given(st.sampled_from(["deadline", "queue_full"]), st.floats(0, 1e6))
+def test_a_refusal_tells_when_to_try_again(reason: str, wait: float) -> None:
+    error = as_error(stop_reason(reason, wait))  # type: ignore[arg-type]
+    assert error is not None
+    assert error.status == {"deadline": 503, "queue_full": 429}[reason]
+    assert 1 <= int(error.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize(
+    "text", [None, 3, "stop", "vlinders", "vlinders:x", "vlinders:other:5", "a:deadline:5"]
+)
+def test_the_stop_reasons_of_others_are_no_refusals(text: object) -> None:
+    assert as_error(text) is None

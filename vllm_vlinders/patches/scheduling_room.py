@@ -1,0 +1,93 @@
+"""Preempt a running request for a more urgent one that waits: what is read of vLLM's scheduler for it.
+
+Whether and whom is decided in `scheduling.preemption`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from vllm_vlinders.scheduling.preemption import Candidate
+from vllm_vlinders.scheduling.ticket import Ticket
+
+
+def make_room(scheduler: Any) -> None:
+    """Preempt one request if the first one that waits may displace it.
+
+    Args:
+        scheduler: vLLM's; its ``running`` is sorted, the least urgent last, and neither that nor its
+            ``waiting`` is empty.
+    """
+    desk, urgent = scheduler.waiting.desk, scheduler.waiting.head()
+    now = desk.clock()
+    if not desk.preemption.wanted(urgent, -scheduler.running[-1].priority, now):
+        return
+    if scheduler.connector is not None or not _could_run(scheduler, urgent.request):
+        return
+    shortage = _shortage(scheduler, urgent)
+    if shortage is None:
+        return
+    candidates = _candidates(scheduler, urgent, blocks_are_kept=shortage == "slots")
+    victim = desk.preemption.choose(urgent, candidates, now)
+    if victim is not None:
+        desk.counts[f"preemptions_{shortage}"] += 1
+        scheduler.running.remove(victim.request)
+        scheduler._preempt_request(victim.request, time.monotonic())
+        # As after `reset_prefix_cache`: should it resume in this very step, it is new to the worker.
+        scheduler.prev_step_scheduled_req_ids.discard(victim.request.request_id)
+
+
+def _could_run(scheduler: Any, request: Any) -> bool:
+    """Tell whether nothing but room keeps `request` from running: no pause, grammar or stale output."""
+    from vllm.v1.core.sched.interface import PauseState
+
+    return (
+        scheduler._pause_state == PauseState.UNPAUSED
+        and not scheduler._is_blocked_waiting_status(request.status)
+        and not request.num_stale_output_tokens
+    )
+
+
+def _shortage(scheduler: Any, urgent: Ticket) -> str | None:
+    """Return what `urgent` lacks, "slots" or "blocks"; None if it can start as it is."""
+    slots = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
+    if len(scheduler.running) + scheduler.num_waiting_for_streaming_input >= slots:
+        return "slots"
+    if len(scheduler.kv_cache_config.kv_cache_groups) != 1:
+        return None  # a hybrid model: what it needs of each kind of block is not known here
+    request, block_size = urgent.request, scheduler.block_size
+    tokens = request.num_tokens
+    if not scheduler.scheduler_reserve_full_isl:
+        tokens = min(tokens, scheduler.max_num_scheduled_tokens)
+    needed = -(-tokens // block_size)
+    free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    if free >= needed:
+        return None
+    cached = scheduler.waiting.desk.cached_prefix(urgent) // block_size
+    return "blocks" if free < needed - cached else None
+
+
+def _candidates(scheduler: Any, urgent: Ticket, *, blocks_are_kept: bool) -> Iterator[Candidate]:
+    """Yield the running requests that may be preempted for `urgent`.
+
+    With prefix caching, full blocks outlive a preemption for a slot; one for blocks uses them up.
+    """
+    tickets = scheduler.waiting.desk.tickets
+    kept = blocks_are_kept and scheduler.cache_config.enable_prefix_caching
+    for request in scheduler.running:
+        ticket = tickets.get(request.request_id)
+        if ticket is None or request.resumable or not _frees_adapter(scheduler, urgent.request, request):
+            continue
+        computed = request.num_computed_tokens
+        yield Candidate(ticket, computed % scheduler.block_size if kept else computed)
+
+
+def _frees_adapter(scheduler: Any, urgent: Any, victim: Any) -> bool:
+    """Tell whether the LoRA adapter of `urgent` can be loaded once `victim` is gone."""
+    if not scheduler.lora_config or not urgent.lora_request:
+        return True
+    wanted = urgent.lora_request.lora_int_id
+    others = {r.lora_request.lora_int_id for r in scheduler.running if r is not victim and r.lora_request}
+    return wanted in others or len(others) < scheduler.lora_config.max_loras

@@ -1,0 +1,61 @@
+"""Bands: the named ranges of the priority scale, and how waiting lifts a request through them.
+
+A priority has a *level*: the number of its band, plus how far up in the band it stands. Waiting adds
+one level every ``aging_seconds``, to all alike. So the order of two waiting requests never changes,
+and one number, fixed at arrival, stands for it: ``since``, the arrival moved back by what the level
+is worth. The lower ``since`` comes first.
+
+Hence the bound: a request of level l that arrived at a is overtaken only by requests that arrived
+before ``a + (5 - l) * aging_seconds``, for no request arrives with a level of 5 or more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vllm_vlinders.settings import BandName
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A range of priorities, both ends included."""
+
+    name: BandName
+    lowest: int
+    highest: int
+
+
+BANDS = (
+    Band("normal", 0, 0),
+    Band("low", 1, 50),
+    Band("medium", 51, 90),
+    Band("high", 91, 100),
+    Band("urgent", 101, 1000),
+)
+OVERDUE = len(BANDS)
+"""The band of requests that have waited themselves past every other."""
+
+
+def level(priority: int) -> float:
+    """Return the level of `priority`: its band's number, and the fraction of the band below it.
+
+    Beyond the scale, which vLLM's own numbers may be, the levels go on below 0 and above 5.
+    """
+    if priority < 0:
+        return priority / 50
+    number = band_of(priority)
+    band = BANDS[number]
+    return number + (priority - band.lowest) / (band.highest - band.lowest + 1)
+
+
+def band_of(priority: int) -> int:
+    """Return the number of the band that holds `priority`; beyond the scale, of the nearest band."""
+    for number in range(len(BANDS) - 1, 0, -1):
+        if priority >= BANDS[number].lowest:
+            return number
+    return 0
+
+
+def since(arrival: float, priority: int, aging_seconds: float) -> float:
+    """Return the moment from which a request counts as waiting, in seconds of the same clock."""
+    return arrival - level(priority) * aging_seconds

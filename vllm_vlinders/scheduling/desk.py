@@ -1,0 +1,235 @@
+"""The desk: all that scheduling remembers in one engine core, shared by its queues."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from vllm_vlinders.scheduling.bands import since
+from vllm_vlinders.scheduling.lazy_heap import LazyHeap
+from vllm_vlinders.scheduling.ledger import Ledger
+from vllm_vlinders.scheduling.policies import Policy, Surroundings, policy_class
+from vllm_vlinders.scheduling.policies.by_key import FirstComeFirstServed
+from vllm_vlinders.scheduling.preemption import Preemption
+from vllm_vlinders.scheduling.refusal import Reason, stop_reason
+from vllm_vlinders.scheduling.tags import decode
+from vllm_vlinders.scheduling.ticket import Ticket
+from vllm_vlinders.settings import SchedulerSettings
+
+_SMOOTHING = 0.2
+
+
+class Waiting(Protocol):
+    """What scheduling reads of vLLM's ``Request``; identity is its equality."""
+
+    request_id: str
+    client_index: int
+    priority: int
+    num_prompt_tokens: int
+    max_tokens: int
+    num_output_tokens: int
+    num_computed_tokens: int
+    num_preemptions: int
+    trace_headers: Mapping[str, str] | None
+
+
+class Desk:
+    """Draws the tickets and keeps them until their requests end.
+
+    Args:
+        settings: the section ``scheduler``.
+        on_policy_failure: is told the exception, once, when the policy has raised.
+        cached_prefix: see `Surroundings`.
+        clock: returns seconds.
+
+    Attributes:
+        tickets: of all requests that have not ended, by request id.
+        step: the number of the scheduling step; within one, the first request stays the first.
+        counts: what has happened, for people: ``aged``, ``shed_…``, ``preemptions_…``, ``policy_errors``.
+        outbox: refused requests whose clients are still to be told, each with its ``stop_reason``.
+
+    Raises:
+        SettingsError: the policy cannot be found.
+    """
+
+    def __init__(
+        self,
+        settings: SchedulerSettings,
+        on_policy_failure: Callable[[Exception], None],
+        cached_prefix: Callable[[Ticket], int] = lambda _: 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.cached_prefix = cached_prefix
+        self.ledger = Ledger({name: tenant.weight for name, tenant in settings.tenants.items()})
+        self.preemption = Preemption(settings.preemption)
+        self.tickets: dict[str, Ticket] = {}
+        self.step = 0
+        self.counts: Counter[str] = Counter()
+        self.outbox: list[tuple[Waiting, str]] = []
+        self._policy_class = policy_class(settings.policy)
+        self._policies: list[Policy] = []
+        self._surroundings = Surroundings(settings, clock, self.ledger, cached_prefix)
+        self._on_policy_failure = on_policy_failure
+        self._deadlines: LazyHeap[Ticket] = LazyHeap()
+        self._over_limit: dict[Ticket, None] = {}
+        self._waiting: Counter[tuple[str, int]] = Counter()
+        self._live: Counter[str] = Counter()
+        self._mean_wait = 0.0
+        self._back = self._front = 0
+
+    def new_policy(self) -> Policy:
+        """Return a policy for one more queue."""
+        policy = self._policy_class(self._surroundings)
+        self._policies.append(policy)
+        return policy
+
+    def by_arrival(self) -> Policy:
+        """Return the policy that takes the place of one that has failed."""
+        return FirstComeFirstServed(self._surroundings)
+
+    def policy_failed(self, failed: Policy, error: Exception) -> None:
+        """Count a policy that raised; tell of the first time."""
+        self.counts["policy_errors"] += 1
+        if failed in self._policies:
+            self._policies.remove(failed)
+            self._on_policy_failure(error)
+
+    def arrive(self, request: Waiting) -> Ticket:
+        """Draw the ticket of a request that joins a queue at its end."""
+        before = self.tickets.get(request.request_id)
+        ticket = self._draw(request) if before is None else self._renew(before, request)
+        self._back += 1
+        ticket.place = self._back
+        self.ledger.arrive(ticket.tenant)
+        self._enter(ticket)
+        return ticket
+
+    def come_back(self, request: Waiting) -> Ticket:
+        """Return the ticket of a request that was skipped or preempted, to stand before its equals."""
+        ticket = self.tickets.get(request.request_id) or self._draw(request)
+        self._front -= 1
+        ticket.place = self._front
+        ticket.resumed = request.num_preemptions > 0
+        self.ledger.wait(ticket.tenant)
+        self._enter(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Note that `ticket` is in no queue any more."""
+        self._waiting[ticket.tenant, ticket.band] -= 1
+        self._over_limit.pop(ticket, None)
+        self.ledger.leave(ticket.tenant)
+
+    def started(self, request_id: str) -> None:
+        """Note that a request runs for the first time."""
+        ticket = self.tickets.get(request_id)
+        if ticket is None:
+            return
+        self._deadlines.discard(ticket)
+        waited = self.clock() - ticket.arrival
+        self._mean_wait += _SMOOTHING * (waited - self._mean_wait)
+        self.counts["aged"] += waited >= self.settings.aging_seconds
+
+    def finished(self, request_id: str) -> None:
+        """Forget the request, which has ended; let the policies learn from it."""
+        ticket = self.tickets.pop(request_id, None)
+        if ticket is None:
+            return
+        self._deadlines.discard(ticket)
+        self._live[ticket.tenant] -= 1
+        if not self._live[ticket.tenant]:
+            del self._live[ticket.tenant]
+        output_tokens = ticket.request.num_output_tokens
+        for policy in self._policies.copy() if output_tokens else ():
+            try:
+                policy.finished(ticket, output_tokens)
+            except Exception as error:  # noqa: BLE001 - a company's policy may raise anything
+                self.policy_failed(policy, error)
+
+    def refusals(self) -> list[tuple[Ticket, Reason]]:
+        """Return those to turn away now, and why; the caller ends them and calls `refused`."""
+        refused: list[tuple[Ticket, Reason]] = [(ticket, "queue_full") for ticket in self._over_limit]
+        self._over_limit.clear()
+        now = self.clock() if self._deadlines else 0.0
+        while self._deadlines and self._deadlines.first_key() <= now:
+            ticket = self._deadlines.first()
+            self._deadlines.discard(ticket)
+            refused.append((ticket, "deadline"))
+        return refused
+
+    def refused(self, ticket: Ticket, reason: Reason) -> None:
+        """Note that a request has been turned away, for its client to be told."""
+        self.counts[f"shed_{reason}"] += 1
+        self.outbox.append((ticket.request, stop_reason(reason, self._mean_wait)))
+
+    @property
+    def contended(self) -> bool:
+        """Tell whether more than one tenant has requests: else there is nobody to be fair to."""
+        return len(self._live) > 1
+
+    def charge(self, scheduled: Mapping[str, int]) -> None:
+        """Charge tenants for a step, after vLLM has advanced ``num_computed_tokens``.
+
+        Each position of a request is charged once: what the prefix cache held was not computed, and
+        what is computed again after a preemption has been paid for.
+
+        Args:
+            scheduled: request id to the number of tokens of this step.
+        """
+        tickets = self.tickets
+        for request_id, tokens in scheduled.items():
+            ticket = tickets.get(request_id)
+            if ticket is None:
+                continue
+            end = ticket.request.num_computed_tokens
+            begin = max(end - tokens, ticket.charged)
+            if begin >= end:
+                continue
+            ticket.charged = end
+            prompt = min(end, ticket.prompt_tokens) - begin if begin < ticket.prompt_tokens else 0
+            self._serve(ticket.tenant, prompt, end - begin - prompt)
+
+    def _serve(self, tenant: str, prompt: int, output: int) -> None:
+        settings = self.settings
+        self.ledger.charge(tenant, prompt * settings.input_weight + output * settings.output_weight)
+
+    def _draw(self, request: Waiting) -> Ticket:
+        tags, request.trace_headers = decode(request.trace_headers)
+        now = self.clock()
+        deadline = None if tags.start_within is None else now + tags.start_within
+        ticket = self._ticket(request, tags.tenant, now, deadline)
+        self.tickets[request.request_id] = ticket
+        self._live[ticket.tenant] += 1
+        if deadline is not None:
+            self._deadlines.push(ticket, deadline)
+        limit = self.settings.max_queue_of(ticket.tenant)
+        if limit is not None and self._waiting[ticket.tenant, ticket.band] >= limit:
+            self._over_limit[ticket] = None
+        return ticket
+
+    def _renew(self, before: Ticket, request: Waiting) -> Ticket:
+        """Return a new ticket for the next input of a session that streams its input."""
+        ticket = self._ticket(request, before.tenant, self.clock(), None)
+        ticket.charged = before.charged
+        self.tickets[request.request_id] = ticket
+        return ticket
+
+    def _ticket(self, request: Waiting, tenant: str, now: float, deadline: float | None) -> Ticket:
+        priority = -request.priority
+        return Ticket(
+            request=request,
+            tenant=tenant,
+            priority=priority,
+            arrival=now,
+            since=since(now, priority, self.settings.aging_seconds),
+            prompt_tokens=request.num_prompt_tokens,
+            max_tokens=request.max_tokens,
+            deadline=deadline,
+        )
+
+    def _enter(self, ticket: Ticket) -> None:
+        self._waiting[ticket.tenant, ticket.band] += 1

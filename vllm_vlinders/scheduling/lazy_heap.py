@@ -1,0 +1,84 @@
+"""A heap from which any item can be removed in O(1)."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T", bound=Hashable)
+_SLACK = 64
+
+
+class LazyHeap(Generic[T]):
+    """Items by key, the lowest first; equal keys in the order of entry.
+
+    Entering and taking the first cost O(log n). A removed item's entry stays until it surfaces, or
+    until such entries outnumber the items: memory stays linear, the cost amortised O(1).
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[Any, int, T]] = []
+        self._entry: dict[T, int] = {}
+        self._entries = 0
+
+    def push(self, item: T, key: Any) -> None:
+        """Enter `item`, or move it to `key`."""
+        self._entries += 1
+        self._entry[item] = self._entries
+        heapq.heappush(self._heap, (key, self._entries, item))
+
+    def discard(self, item: T) -> None:
+        """Remove `item` if it is there."""
+        if self._entry.pop(item, None) is not None and len(self._heap) > 2 * len(self._entry) + _SLACK:
+            self._heap = [entry for entry in self._heap if self._holds(entry)]
+            heapq.heapify(self._heap)
+
+    def first(self) -> T:
+        """Return the first item and leave it.
+
+        Raises:
+            IndexError: the heap is empty.
+        """
+        return self._first()[2]
+
+    def first_key(self) -> Any:
+        """Return the key of the first item.
+
+        Raises:
+            IndexError: the heap is empty.
+        """
+        return self._first()[0]
+
+    def firsts(self, limit: int) -> list[T]:
+        """Return up to `limit` first items in order, in O(limit log limit) where few were removed."""
+        found: list[T] = []
+        frontier = [(self._heap[0], 0)] if self._heap else []
+        while frontier and len(found) < limit:
+            entry, index = heapq.heappop(frontier)
+            if self._holds(entry):
+                found.append(entry[2])
+            for child in (2 * index + 1, 2 * index + 2):
+                if child < len(self._heap):
+                    heapq.heappush(frontier, (self._heap[child], child))
+        return found
+
+    def __contains__(self, item: object) -> bool:
+        """Tell whether `item` is there."""
+        return item in self._entry
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._entry)
+
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over the items, in no order."""
+        return iter(self._entry)
+
+    def _first(self) -> tuple[Any, int, T]:
+        while not self._holds(self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0]
+
+    def _holds(self, entry: tuple[Any, int, T]) -> bool:
+        return self._entry.get(entry[2]) == entry[1]

@@ -1,0 +1,27 @@
+"""Refusals that come from the engine core, after the request has left the pipeline."""
+
+from __future__ import annotations
+
+from weakref import WeakValueDictionary
+
+from vllm_vlinders.errors import RequestError
+from vllm_vlinders.serving.exchange import Exchange, current_exchange
+
+_exchanges: WeakValueDictionary[str, Exchange] = WeakValueDictionary()
+
+
+def expect(engine_request_id: str) -> None:
+    """Remember that the engine's request of this id belongs to the exchange being handled.
+
+    Nothing is kept of exchanges that cannot be refused, nor beyond an exchange's end.
+    """
+    exchange = current_exchange.get()
+    if exchange is not None and exchange.may_be_refused:
+        _exchanges[engine_request_id] = exchange
+
+
+def refuse(engine_request_id: str, error: RequestError) -> None:
+    """Answer the exchange of that request with `error`, unless its answer has begun."""
+    exchange = _exchanges.get(engine_request_id)
+    if exchange is not None and exchange.refusal is None:
+        exchange.refusal = error

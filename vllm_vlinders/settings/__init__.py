@@ -1,0 +1,30 @@
+"""All settings: one tree of pydantic models, read from a YAML file and the environment.
+
+``VLINDERS_CONFIG`` names the file; ``VLINDERS_SECTION__KEY`` overrides one key and is read as YAML.
+``VLINDERS_ON_DRIFT`` is short for ``VLINDERS_PATCHES__ON_DRIFT``. No setting is required.
+"""
+
+from vllm_vlinders.settings.load import active_settings, load_settings
+from vllm_vlinders.settings.scheduler import (
+    POLICY_NAMES,
+    BandName,
+    LocalitySettings,
+    PreemptionSettings,
+    SchedulerSettings,
+    TenantSettings,
+)
+from vllm_vlinders.settings.tree import LoggingSettings, PatchSettings, Settings
+
+__all__ = [
+    "POLICY_NAMES",
+    "BandName",
+    "LocalitySettings",
+    "LoggingSettings",
+    "PatchSettings",
+    "PreemptionSettings",
+    "SchedulerSettings",
+    "Settings",
+    "TenantSettings",
+    "active_settings",
+    "load_settings",
+]

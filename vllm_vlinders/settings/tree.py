@@ -1,0 +1,35 @@
+"""The whole tree of settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.scheduler import SchedulerSettings
+
+
+class PatchSettings(Section):
+    """How patches meet a vLLM whose source has changed."""
+
+    on_drift: Literal["refuse", "warn", "skip"] | None = Field(
+        default=None,
+        description="refuse to start, warn and apply, or skip the patch; unset: refuse for required "
+        "patches, skip for optional ones",
+    )
+
+
+class LoggingSettings(Section):
+    """What vllm-vlinders itself logs, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Settings(Section):
+    """The whole tree; every field has a default."""
+
+    patches: PatchSettings = PatchSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    logging: LoggingSettings = LoggingSettings()
