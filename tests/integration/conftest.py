@@ -42,12 +42,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+SCHEDULED = PATCHED | {
+    "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true",
+    "VLINDERS_SCHEDULER__DEADLINE_MS__LOW": "400",
+    "VLINDERS_SCHEDULER__TENANTS__LIMITED__MAX_QUEUE": "3",
+    "VLINDERS_SCHEDULER__TENANTS__CAPPED__PRIORITY__CAP": "40",
+    "VLINDERS_SCHEDULER__TENANTS__CAPPED__PRIORITY__DEFAULT": "20",
+}
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """All configurations; at most one runs at a time."""
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
         Server("patched", COMMON, PATCHED, model=DEEP_MODEL),
+        Server("scheduled", COMMON, SCHEDULED, model=DEEP_MODEL),
         Server("stock", COMMON, model=DEEP_MODEL),
         Server(
             "data_parallel",
@@ -65,6 +75,12 @@ def servers() -> Iterator[Servers]:
 def patched(servers: Servers) -> Server:
     """Vanilla flags, LoRA, two slots; the patches are on."""
     return servers.get("patched")
+
+
+@pytest.fixture
+def scheduled(servers: Servers) -> Server:
+    """As `patched`, with tenants, limits and deadlines."""
+    return servers.get("scheduled")
 
 
 @pytest.fixture

@@ -40,14 +40,16 @@ def make_room(scheduler: Any) -> None:
 
 
 def _could_run(scheduler: Any, request: Any) -> bool:
-    """Tell whether nothing but room keeps `request` from running: no pause, grammar or stale output."""
+    """Tell whether nothing but room keeps `request` from running."""
     from vllm.v1.core.sched.interface import PauseState
+    from vllm.v1.request import RequestStatus
 
-    return (
-        scheduler._pause_state == PauseState.UNPAUSED
-        and not scheduler._is_blocked_waiting_status(request.status)
-        and not request.num_stale_output_tokens
-    )
+    if scheduler._pause_state != PauseState.UNPAUSED or request.num_stale_output_tokens:
+        return False
+    if request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR:
+        # vLLM looks whether the grammar is compiled only once there is a slot.
+        return request.structured_output_request.grammar is not None
+    return not scheduler._is_blocked_waiting_status(request.status)
 
 
 def _shortage(scheduler: Any, urgent: Ticket) -> str | None:
