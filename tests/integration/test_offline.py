@@ -82,3 +82,22 @@ def test_of_5000_random_requests_all_are_accounted_for_and_nothing_is_left_behin
     assert result["counts"]["preemptions_slots"] > 100
     assert "policy_errors" not in result["counts"]
     assert set(result["left"].values()) == {0}
+
+
+def test_a_reset_and_a_pause_of_the_engine_lose_and_change_nothing() -> None:
+    result = run("interruptions.py")
+
+    assert result["reset"]
+    assert result["pause"]
+    assert not result["ran in the pause"]
+    assert result["waiting in the pause"] == 4
+    assert result["left"] == [0, 0, 0]
+
+
+def test_pooling_requests_are_ordered_and_turned_away_too() -> None:
+    result = run("pooling.py")
+
+    assert result["order"] == ["1000/2", "50/4", "5/1", "0/0", "0/3"]
+    assert result["empty"] == ["late"]
+    assert result["shed"] == 1
+    assert result["left"] == 0

@@ -29,6 +29,10 @@ def install_queues(scheduler: Any) -> None:
     from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue
 
     if not isinstance(scheduler.waiting, FCFSRequestQueue):
+        make_logger(active_settings().logging).warning(
+            "vLLM's own priority queue stays, as --scheduling-policy asks for it: scheduler.policy, tenants, "
+            "deadlines and max_queue have no effect"
+        )
         return
     RequestQueue.register(WaitingQueue)
     desk = _make_desk(scheduler)

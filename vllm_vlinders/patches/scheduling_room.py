@@ -43,10 +43,11 @@ def make_room(scheduler: Any) -> None:
 def _reason(scheduler: Any, waiting: Ticket, shortage: str) -> Callable[[Ticket], bool] | None:
     """Return which running requests have a reason to make room for `waiting`; None if none has."""
     desk = scheduler.waiting.desk
-    tickets = [ticket for r in scheduler.running if (ticket := desk.tickets.get(r.request_id))]
-    if tickets and desk.preemption.urgent(waiting, tickets[-1]):
+    least = desk.tickets.get(scheduler.running[-1].request_id)
+    if least is not None and desk.preemption.urgent(waiting, least):
         return lambda running: desk.preemption.urgent(waiting, running)
     if shortage == "slots" and desk.contended and scheduler.waiting.by_share:
+        tickets = [ticket for r in scheduler.running if (ticket := desk.tickets.get(r.request_id))]
         debtors = desk.preemption.over_share(waiting, tickets, _slots(scheduler))
         if debtors:
             return lambda running: running.tenant in debtors and running.band <= waiting.band

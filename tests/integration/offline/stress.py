@@ -14,8 +14,8 @@ from typing import Any
 
 from in_process import make_llm, scheduler_of
 
-SLOTS = 8
-BLOCKS = 20
+SLOTS = 16
+BLOCKS = 40
 IN_FLIGHT = 300
 
 
