@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from vllm_vlinders.settings.auth import AuthSettings
 from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
 
 
@@ -32,4 +34,6 @@ class Settings(Section):
 
     patches: PatchSettings = PatchSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    auth: AuthSettings | None = None
+    quotas: QuotaSettings = QuotaSettings()
     logging: LoggingSettings = LoggingSettings()
