@@ -159,7 +159,8 @@ def test_settings_that_ask_for_a_guard_refuse_a_selection_without_one(start: Sta
 
 
 def test_settings_that_ask_for_a_guard_start_with_one(start: Start) -> None:
-    assert states(start(auth={}, replace=GUARDING)) == {"step": "waiting"}
+    start(auth={}, replace=GUARDING)
+    assert step() == "patched stock"
 
 
 def test_an_unsupported_vllm_is_refused(start: Start) -> None:

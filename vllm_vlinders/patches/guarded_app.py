@@ -31,7 +31,7 @@ def build_guarded(build_app: Callable[..., FastAPI], args: Namespace, *more: Any
 
     keys = _api_keys(args)
     try:
-        access = open_access(active_settings(), keys)
+        access = open_access(active_settings(), keys, *_context(more, options))
     except StartupError as error:
         exit_refusing(error)
     install(access)
@@ -56,6 +56,12 @@ def _without_vllms_keys(args: Namespace, *, replaced: bool) -> Iterator[None]:
         yield
     finally:
         args.api_key = given
+
+
+def _context(more: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...]:
+    """Return the greatest length that the model takes, if ``build_app`` was given its configuration."""
+    given = [value for value in (*more, *options.values()) if hasattr(value, "max_model_len")]
+    return tuple(value.max_model_len for value in given[:1])
 
 
 def _api_keys(args: Namespace) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vllm_vlinders.auth.audit import Audit
@@ -11,13 +13,18 @@ from vllm_vlinders.auth.authenticator import Authenticator
 from vllm_vlinders.auth.directory import KeyDirectory
 from vllm_vlinders.auth.key_office import KeyOffice
 from vllm_vlinders.auth.keys import Pepper
+from vllm_vlinders.auth.quota.book import Book
+from vllm_vlinders.auth.quota.ledger import Ledger
+from vllm_vlinders.auth.quota.shared import SharedLedger
 from vllm_vlinders.auth.store import open_store
 from vllm_vlinders.auth.throttle import Throttle
 from vllm_vlinders.auth.tokens import TokenVerifier
 from vllm_vlinders.errors import KeyRequestError, RequestError, SettingsError
 from vllm_vlinders.logs import make_logger
 from vllm_vlinders.metrics.access import set_store_up
-from vllm_vlinders.settings import AuthSettings, Settings, active_settings, reveal
+from vllm_vlinders.settings import AuthSettings, QuotaSettings, Settings, active_settings, reveal
+
+_SOME_CONTEXT = 4096
 
 
 @dataclass(eq=False)
@@ -31,6 +38,8 @@ class Access:
     pepper: Pepper | None
     directory: KeyDirectory | None
     verifier: TokenVerifier | None
+    book: Book
+    context: int
 
     def office(self, actor: str) -> KeyOffice:
         """Return what changes keys, in the name of `actor`.
@@ -45,7 +54,8 @@ class Access:
     def status(self) -> dict[str, Any]:
         """Return what operators want to know, JSON-serialisable."""
         parts = (self.directory, self.verifier)
-        return {name: value for part in parts if part is not None for name, value in part.status().items()}
+        status = {name: value for part in parts if part is not None for name, value in part.status().items()}
+        return {**status, "quotas": self.book.problem or "ok"}
 
     def close(self) -> None:
         """End the threads, and note what is still to be noted."""
@@ -53,14 +63,16 @@ class Access:
             self.directory.stop()
         if self.verifier is not None:
             self.verifier.stop()
+        self.book.shut()
 
 
-def open_access(settings: Settings, api_keys: Sequence[str]) -> Access | None:
+def open_access(settings: Settings, api_keys: Sequence[str], context: int = _SOME_CONTEXT) -> Access | None:
     """Return the guard that `settings` ask for, its threads running; None where they ask for none.
 
     Args:
         settings: the whole tree.
         api_keys: the keys of ``--api-key``.
+        context: the most tokens of prompt and answer that the model takes.
 
     Raises:
         StartupError: a secret, the store or the audit log cannot be had, or nobody could ever come in.
@@ -84,8 +96,28 @@ def open_access(settings: Settings, api_keys: Sequence[str]) -> Access | None:
         directory.start()
     if verifier is not None:
         verifier.start()
-    authenticator = Authenticator(api_keys, directory, verifier)
-    return Access(auth, authenticator, audit, Throttle(auth.brute_force), pepper, directory, verifier)
+    return Access(
+        settings=auth,
+        authenticator=Authenticator(api_keys, directory, verifier),
+        audit=audit,
+        throttle=Throttle(auth.brute_force),
+        pepper=pepper,
+        directory=directory,
+        verifier=verifier,
+        book=_open_book(settings.quotas),
+        context=context,
+    )
+
+
+def _open_book(quotas: QuotaSettings) -> Book:
+    """Open the ledgers: files that all API server processes of this server open."""
+    folder = os.environ.get("VLINDERS_RUN_DIR")
+    if not folder:
+        raise SettingsError("quotas: there is no place for the counts: make the temporary directory writable")
+    url = reveal(quotas.backend, "quotas.backend")
+    windows = Ledger(quotas.state or Path(folder) / "quotas")
+    slots = Ledger(Path(folder) / "requests")
+    return Book(quotas, windows, slots, None if url == "local" else SharedLedger(url))
 
 
 def _check_names(auth: AuthSettings) -> None:

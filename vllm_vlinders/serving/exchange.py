@@ -12,6 +12,7 @@ from vllm_vlinders.request_context import RequestContext
 
 if TYPE_CHECKING:  # the engine core imports this module, and never `auth`
     from vllm_vlinders.auth.roles import Grant
+    from vllm_vlinders.serving.door import Meter
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,6 +36,7 @@ class Exchange:
         refusal: what to answer in place of vLLM's answer, if that has not begun.
         grant: who calls and what they may do; None where no credential is needed.
         payload: the JSON object in the body, as far as a stage has read one.
+        meter: what the request asks of the engine and gets; None where no credential is needed.
         status: the HTTP status of the answer, once it has begun.
         on_finish: called when the answer has ended, however it ended, in the order they were added.
     """
@@ -47,6 +49,7 @@ class Exchange:
     refusal: RequestError | None = None
     grant: Grant | None = None
     payload: dict[str, Any] | None = None
+    meter: Meter | None = None
     status: int | None = None
     on_finish: list[Callable[[], None]] = field(default_factory=list)
 

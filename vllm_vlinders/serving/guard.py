@@ -77,7 +77,7 @@ async def authorize(exchange: Exchange) -> None:
         if isinstance(model, str):
             grant.check_model(model)
         grant.check_sizes(exchange.payload)
-    # Which model runs and how long its prompt is, vLLM finds out later: see `rights`.
+    # Which model runs and how long its prompt is, vLLM finds out later: see `rights` and `door`.
     exchange.may_be_refused = True
 
 
@@ -129,6 +129,7 @@ def _record(access: Access, exchange: Exchange, started: float) -> None:
     count_request(outcome)
     client = exchange.scope.get("client") or (None,)
     model = (exchange.payload or {}).get("model")
+    meter = exchange.meter
     access.audit.write(
         "request",
         request_id=context.request_id,
@@ -142,6 +143,8 @@ def _record(access: Access, exchange: Exchange, started: float) -> None:
         model=redact(model)[:_LONGEST_PATH] if isinstance(model, str) else None,
         decision="allowed" if refusal is None else "denied",
         reason=None if refusal is None else outcome,
+        prompt_tokens=meter.prompt if meter is not None and meter.prompt else None,
+        output_tokens=meter.output if meter is not None and meter.prompt else None,
         status=exchange.status or 500,
         latency_ms=round((time.perf_counter() - started) * 1000, 3),
     )

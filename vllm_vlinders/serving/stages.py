@@ -19,6 +19,7 @@ from vllm_vlinders.scheduling.tags import (
     parse_tenant,
 )
 from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
+from vllm_vlinders.serving.admission import admit
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.guard import authenticate, authorize
 from vllm_vlinders.settings import active_settings
@@ -56,4 +57,4 @@ def _one(exchange: Exchange, header: str, code: str) -> str | None:
     return values[0] if values else None
 
 
-STAGES: tuple[Stage, ...] = (authenticate, authorize, tag)
+STAGES: tuple[Stage, ...] = (authenticate, authorize, admit, tag)

@@ -117,9 +117,9 @@ def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any, name: str) -> 
 
 def _explain(detail: Any, origins: Mapping[str, str], source: str) -> str:
     path = [str(part) for part in detail["loc"]]
-    key = ".".join(path)
+    key = ".".join(path) or "quotas"
     where = origins.get(key, source)
-    if detail["type"] in (HIDDEN, "missing"):
+    if detail["type"] in (HIDDEN, "missing") or not path:
         return f"{key} (from {where}): {detail['msg']}"
     if detail["type"] != "extra_forbidden":
         return f"{key} (from {where}): {detail['msg']}, got {detail['input']!r}"

@@ -60,11 +60,13 @@ class Refusal:
         charge: what was asked of it.
         used: what is counted.
         wait_ms: when there will be room; None if never, for it is more than the limit.
+        outage: nothing is known of the limit: Redis does not answer, and ``quotas.on_outage`` is ``deny``.
     """
 
     charge: Charge
     used: int
     wait_ms: int | None
+    outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
