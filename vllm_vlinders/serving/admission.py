@@ -52,10 +52,12 @@ async def admit(exchange: Exchange) -> None:
 
 
 def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> None:
-    used = Amount(meter.prompt, meter.output)
-    if (exchange.payload or {}).get("background") is True and exchange.refusal is None:
+    used: Amount | None = Amount(meter.prompt, meter.output)
+    if exchange.refusal is not None and not meter.prompt:
+        used = None
+    elif (exchange.payload or {}).get("background") is True:
         # The answer has ended and the work has not: it is charged with what it may use.
-        used = used.most(account.reserved)
+        used = account.reserved
     book.close(account, used)
 
 

@@ -44,7 +44,8 @@ async def authenticate(exchange: Exchange) -> None:
         shown = credential(exchange.header("authorization"), exchange.header("x-api-key"))
         principal = await access.authenticator.authenticate(shown)
     except CredentialError as error:
-        await _slow_down(access, exchange)
+        if error.reason != "missing":  # who shows nothing tries out nothing
+            await _slow_down(access, exchange)
         raise _unauthorized(error) from None
     role = access.settings.role(principal.role)
     if role is None:

@@ -51,6 +51,8 @@ class Pipeline:
             if answer.begun:
                 raise
         if exchange.refusal is not None and not answer.begun:
+            said = {name.lower().encode() for name in exchange.refusal.headers}
+            exchange.response_headers = [h for h in exchange.response_headers if h[0] not in said]
             await _refuse(exchange.scope["type"], answer.send_now, exchange.refusal)
 
     async def _handle(self, exchange: Exchange, send: Send) -> None:

@@ -147,14 +147,15 @@ def test_what_can_never_fit_is_told_so(make_site: Any) -> None:
 
 def test_the_door_knows_better_than_the_estimate(make_site: Any) -> None:
     """A prompt with more tokens than its letters let expect is refused before it runs, and costs nothing."""
-    site = make_site(quotas={"tenants": {"acme": {"tokens_per_minute": 100}}})
+    site = make_site(quotas={"tenants": {"acme": {"tokens_per_minute": 100, "requests_per_minute": 9}}})
     key = site.key()
     engine(site, prompt=80)
     answer = site.client.post(CHAT, json=body(words=1, max_tokens=30), headers=bearer(key))
     assert answer.status_code == 429
     assert "tokens_per_minute" in answer.text
     assert site.reached == []
-    assert used(site, key, "tokens_per_minute") == 0
+    assert len(answer.headers.get_list("X-RateLimit-Remaining-Tokens")) == 1
+    assert used(site, key, "tokens_per_minute") == used(site, key, "requests_per_minute") == 0
     assert site.client.post(CHAT, json=body(words=1, max_tokens=20), headers=bearer(key)).status_code == 200
 
 

@@ -95,6 +95,7 @@ def test_only_open_paths_are_open(make_site: Any, method: str, root: str) -> Non
     assert set(site.reached) <= {"/health", f"{root}/health"}
 
 
+@settings(deadline=None)
 @given(path=st.text(max_size=30), root=st.sampled_from(["", "/a", "/a/b", "/"]))
 def test_a_path_is_read_as_the_router_reads_it(path: str, root: str) -> None:
     for whole in (path, root + path):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from guarded_site import PEPPER, bearer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_vlinders.auth.audit import Audit
@@ -282,6 +282,7 @@ def test_a_store_that_cannot_be_opened_is_told(url: str) -> None:
         opened(url)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100) | st.binary(max_size=100).map(lambda raw: raw.decode("latin-1")))
 def test_no_text_is_a_key_by_chance(text: str) -> None:
     index = KeyIndex(Pepper(PEPPER))

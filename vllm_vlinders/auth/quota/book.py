@@ -102,11 +102,11 @@ class Book:
         account.reserved = account.reserved.most(amount)
         return None
 
-    def close(self, account: Account, amount: Amount) -> None:
-        """Put what was really used in the place of what was reserved."""
+    def close(self, account: Account, amount: Amount | None) -> None:
+        """Put what was really used in the place of what was reserved; None: nothing, not even a request."""
 
         def used(charge: Charge) -> int:
-            return used_of(charge, amount, account.price)
+            return 0 if amount is None else used_of(charge, amount, account.price)
 
         self._slots.settle(account.slots, lambda _charge: 0)
         if account.local:
