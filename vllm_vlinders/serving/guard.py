@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 from vllm_vlinders.auth.authenticator import credential
 from vllm_vlinders.auth.keys import redact
 from vllm_vlinders.auth.roles import Grant
 from vllm_vlinders.errors import CredentialError, RequestError
 from vllm_vlinders.metrics.access import count_request
+from vllm_vlinders.request_context import RequestContext
 from vllm_vlinders.serving.access import Access, active_access
 from vllm_vlinders.serving.body import read_payload
 from vllm_vlinders.serving.exchange import Exchange
@@ -52,8 +52,8 @@ async def authenticate(exchange: Exchange) -> None:
         message = f"the role {principal.role!r} of this credential does not exist on this server"
         raise RequestError(message, status=403, kind="permission_error", code="unknown_role")
     exchange.grant = Grant(principal, role)
-    exchange.context = replace(
-        exchange.context,
+    exchange.context = RequestContext(
+        request_id=exchange.context.request_id,
         principal=principal.name,
         tenant=principal.tenant,
         role=principal.role,

@@ -1,12 +1,11 @@
-"""What is asked of a ledger, and what it answers."""
+"""What is asked of a ledger, and what it answers: tuples, for there are many in each request."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """Something to be counted against one limit.
 
     Attributes:
@@ -24,16 +23,14 @@ class Charge:
     window_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A charge that was counted, and the bucket of the window in which it was."""
 
     charge: Charge
     bucket: int
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """How full a limit is, after what was asked.
 
     Attributes:
@@ -52,8 +49,7 @@ class Level:
         return max(0, self.charge.most - self.used)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The limit that leaves no room; nothing was counted, of any of them.
 
     Attributes:
@@ -69,8 +65,7 @@ class Refusal:
     outage: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """All charges were counted, in one step."""
 
     entries: tuple[Entry, ...]

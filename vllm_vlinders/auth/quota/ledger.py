@@ -31,6 +31,7 @@ from vllm_vlinders.errors import SettingsError
 _ROW = 64
 _BYTES = _ROW * 8
 _FIRST_ROWS = 1024
+_MOST_STARTS = 100_000
 _MAGIC = 0x0153_524C_444E_4C56
 _IS, _ROWS, _USED, _MOVES = range(4)
 _HASH, _WIDTH, _WINDOW = 0, 2, 3
@@ -49,7 +50,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._rows: dict[tuple[int, int], int] = {}
         self._read = self._moves = 0
-        self._names: dict[tuple[str, str], tuple[int, int]] = {}
+        self._starts: dict[tuple[str, str], int] = {}
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with _Lock(self._file):
@@ -68,17 +69,20 @@ class Ledger:
         with _Lock(self._file):
             self._catch_up()
             places = self._places(charges, now_ms)
-            cells = self._cells
+            cells, after = self._cells, []
             for charge, (start, _) in zip(charges, places, strict=True):
-                used = total(cells, start)
-                if used + charge.amount > charge.most:
+                used = total(cells, start) + charge.amount
+                if used > charge.most:
+                    used -= charge.amount
                     return Refusal(charge, used, self._wait(charge, start, used, now_ms))
-            for charge, (start, bucket) in zip(charges, places, strict=True):
-                add(cells, start, bucket, charge.amount)
-            return Receipt(
-                tuple(Entry(charge, bucket) for charge, (_, bucket) in zip(charges, places, strict=True)),
-                tuple(self._level(charge, start) for charge, (start, _) in zip(charges, places, strict=True)),
-            )
+                after.append(used)
+            entries, levels = [], []
+            for charge, (start, bucket), used in zip(charges, places, after, strict=True):
+                if charge.amount:
+                    add(cells, start, bucket, charge.amount)
+                entries.append(Entry(charge, bucket))
+                levels.append(self._level(charge, start, used))
+        return Receipt(tuple(entries), tuple(levels))
 
     def settle(self, entries: Iterable[Entry], used: Callable[[Charge], int]) -> None:
         """Put what was really used in the place of what was counted.
@@ -97,8 +101,10 @@ class Ledger:
                 owed = left.setdefault(name, used(charge))
                 kept = min(owed, charge.amount)
                 left[name] = owed - kept
-                row = self._rows.get(self._hash(charge))
-                start = None if row is None else row * _ROW + _WINDOW
+                start = self._starts.get(name)
+                if start is None:
+                    row = self._rows.get(_hash(charge))
+                    start = None if row is None else row * _ROW + _WINDOW
                 if start is None:
                     continue  # nothing of it counts any more
                 starts[name] = start
@@ -112,7 +118,10 @@ class Ledger:
         with _Lock(self._file):
             self._catch_up()
             places = self._places(charges, now_ms)
-            return [self._level(charge, start) for charge, (start, _) in zip(charges, places, strict=True)]
+            return [
+                self._level(charge, start, total(self._cells, start))
+                for charge, (start, _) in zip(charges, places, strict=True)
+            ]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -120,8 +129,7 @@ class Ledger:
         self._map_.close()
         os.close(self._file)
 
-    def _level(self, charge: Charge, start: int) -> Level:
-        used = total(self._cells, start)
+    def _level(self, charge: Charge, start: int, used: int) -> Level:
         if not used or not charge.window_ms:
             return Level(charge, used, 0)
         return Level(charge, used, buckets_until_empty(self._cells, start) * width_of(charge.window_ms))
@@ -145,27 +153,24 @@ class Ledger:
 
     def _place(self, charge: Charge, now_ms: int) -> tuple[int, int]:
         """Return where the window of `charge` starts, brought up to now, and its newest bucket."""
-        name = self._hash(charge)
         width = width_of(charge.window_ms)
+        start = self._starts.get(charge[:2])
+        if start is None:
+            start = self._find(charge, width, now_ms)
+        bucket = now_ms // width if width else 0
+        newest = self._cells[start]
+        return start, newest if newest >= bucket else advance(self._cells, start, bucket)
+
+    def _find(self, charge: Charge, width: int, now_ms: int) -> int:
+        """Return where the window of `charge` starts, from its row, which is made if there is none."""
+        name = _hash(charge)
         row = self._rows.get(name)
         if row is None:
             row = self._new_row(name, width, now_ms)
-        start = row * _ROW + _WINDOW
-        return start, advance(self._cells, start, now_ms // width if width else 0)
-
-    def _hash(self, charge: Charge) -> tuple[int, int]:
-        name = charge.subject, charge.limit
-        found = self._names.get(name)
-        if found is None:
-            digest = hashlib.blake2b("\0".join(name).encode(), digest_size=16).digest()
-            found = (
-                int.from_bytes(digest[:8], "big", signed=True),
-                int.from_bytes(digest[8:], "big", signed=True),
-            )
-            if len(self._names) > 2 * _FIRST_ROWS + len(self._rows):
-                self._names.clear()
-            self._names[name] = found
-        return found
+        if len(self._starts) > _MOST_STARTS:
+            self._starts.clear()
+        start = self._starts[charge[:2]] = row * _ROW + _WINDOW
+        return start
 
     def _catch_up(self) -> None:
         """Learn of the rows that other processes have made or moved."""
@@ -176,6 +181,7 @@ class Ledger:
                 cells = self._cells
             if cells[_MOVES] != self._moves:
                 self._rows.clear()
+                self._starts.clear()
                 self._read, self._moves = 1, cells[_MOVES]
             for row in range(max(1, self._read), cells[_USED]):
                 at = row * _ROW + _HASH
@@ -234,3 +240,11 @@ class _Lock:
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def _hash(charge: Charge) -> tuple[int, int]:
+    digest = hashlib.blake2b("\0".join(charge[:2]).encode(), digest_size=16).digest()
+    return (
+        int.from_bytes(digest[:8], "big", signed=True),
+        int.from_bytes(digest[8:], "big", signed=True),
+    )

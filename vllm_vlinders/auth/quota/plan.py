@@ -9,15 +9,21 @@ from typing import Any
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.auth.quota.charge import Charge
 from vllm_vlinders.auth.roles import MAX_TOKENS_FIELDS
-from vllm_vlinders.settings import LimitSettings, PriceSettings, QuotaSettings, RoleSettings
+from vllm_vlinders.settings import PriceSettings, QuotaSettings, RoleSettings
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 MONTH_MS = 30 * DAY_MS
 _MONEY_UNIT = 10**9
 """Money is counted in billionths: a millionth of a price, which is for a million tokens, and some more."""
 MONEY_LIMITS = ("money_per_day", "money_per_month")
-_TOKEN_WINDOWS = {"tokens_per_minute": MINUTE_MS, "tokens_per_day": DAY_MS}
-_MONEY_WINDOWS = {"money_per_day": DAY_MS, "money_per_month": MONTH_MS}
+_TOKEN_LIMITS = ("tokens_per_minute", "tokens_per_day")
+_WINDOWS = {
+    "requests_per_minute": MINUTE_MS,
+    "tokens_per_minute": MINUTE_MS,
+    "tokens_per_day": DAY_MS,
+    "money_per_day": DAY_MS,
+    "money_per_month": MONTH_MS,
+}
 _GENERATE = ("/completions", "/responses", "/messages", "/invocations", "/generate", "/batch")
 _LETTERS_PER_TOKEN = 4
 _PROMPT_FIELDS = (
@@ -71,54 +77,47 @@ class Plan:
     """
 
     def __init__(self, settings: QuotaSettings, principal: Principal) -> None:
-        limits = (
+        self._slots: list[tuple[str, int]] = []
+        self._windows: list[tuple[str, str, int, int]] = []
+        for subject, limit in (
             (f"principal:{principal.name}", settings.limits_of("principals", principal.name)),
             (f"tenant:{principal.tenant}", settings.limits_of("tenants", principal.tenant)),
-        )
-        self._limits = [(subject, limit) for subject, limit in limits if limit.model_fields_set]
+        ):
+            if limit.concurrent_requests is not None:
+                self._slots.append((subject, limit.concurrent_requests))
+            for name, window in _WINDOWS.items():
+                most = getattr(limit, name)
+                if most is not None:
+                    unit = _MONEY_UNIT if name in MONEY_LIMITS else 1
+                    self._windows.append((subject, name, int(most * unit), window))
 
     def __bool__(self) -> bool:
-        return bool(self._limits)
+        return bool(self._slots or self._windows)
 
     def slots(self, requests: int = 1) -> list[Charge]:
         """Return the charges for `requests` at once."""
-        return [
-            Charge(subject, "concurrent_requests", requests, limit.concurrent_requests, 0)
-            for subject, limit in self._limits
-            if limit.concurrent_requests is not None
-        ]
+        return [Charge(subject, "concurrent_requests", requests, most, 0) for subject, most in self._slots]
 
     def windows(self, requests: int, amount: Amount, price: PriceSettings) -> list[Charge]:
         """Return the charges for `requests` that use `amount` at `price`."""
+        tokens, cost = amount.tokens, amount.cost(price)
         return [
-            charge
-            for subject, limit in self._limits
-            for charge in _windows(subject, limit, requests, amount, price)
+            Charge(
+                subject,
+                name,
+                tokens if name in _TOKEN_LIMITS else cost if name in MONEY_LIMITS else requests,
+                most,
+                window,
+            )
+            for subject, name, most, window in self._windows
         ]
-
-
-def _windows(
-    subject: str, limit: LimitSettings, requests: int, amount: Amount, price: PriceSettings
-) -> list[Charge]:
-    charges = []
-    if limit.requests_per_minute is not None:
-        charges.append(Charge(subject, "requests_per_minute", requests, limit.requests_per_minute, MINUTE_MS))
-    for name, window in _TOKEN_WINDOWS.items():
-        most = getattr(limit, name)
-        if most is not None:
-            charges.append(Charge(subject, name, amount.tokens, most, window))
-    for name, window in _MONEY_WINDOWS.items():
-        most = getattr(limit, name)
-        if most is not None:
-            charges.append(Charge(subject, name, amount.cost(price), int(most * _MONEY_UNIT), window))
-    return charges
 
 
 def used_of(charge: Charge, amount: Amount, price: PriceSettings) -> int:
     """Return how much of a limit has really been used by one request that used `amount`."""
-    if charge.limit in _TOKEN_WINDOWS:
+    if charge.limit in _TOKEN_LIMITS:
         return amount.tokens
-    if charge.limit in _MONEY_WINDOWS:
+    if charge.limit in MONEY_LIMITS:
         return amount.cost(price)
     return 1 if charge.limit == "requests_per_minute" else 0
 

@@ -8,6 +8,7 @@ added, no window of that length, wherever it begins, ever holds more than the li
 from __future__ import annotations
 
 from collections.abc import MutableSequence
+from functools import cache
 
 BUCKETS = 60
 _NEWEST = 0
@@ -16,6 +17,7 @@ ROW = 1 + BUCKETS
 Cells = MutableSequence[int] | memoryview
 
 
+@cache
 def width_of(window_ms: int) -> int:
     """Return the milliseconds of one bucket."""
     return -(-window_ms // (BUCKETS - 1))
