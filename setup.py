@@ -51,25 +51,33 @@ setup(
     # vLLM is absent on purpose: the CUDA, CPU and vendor builds are different distributions, and
     # installing this one must never replace the build that an image already has.
     install_requires=[
+        "alembic>=1.13",
         "packaging>=24.0",
         "pydantic>=2.12",
+        "PyJWT[crypto]>=2.10",
         "PyYAML>=6.0",
         "rich>=13.7",
+        "SQLAlchemy>=2.0",
         "structlog>=24.1",
         "wrapt>=1.16",
     ],
     extras_require={
         "vllm": ["vllm>=0.28.0,<0.34"],
+        "postgresql": ["psycopg[binary]>=3.1"],
+        "redis": ["redis>=5.0"],
         "test": [
             "httpx>=0.27",
             "hypothesis>=6.100",
             "openai>=2.25",
             "prometheus_client>=0.20",
+            "psycopg[binary]>=3.1",
             "pytest>=8.2",
             "pytest-benchmark>=5.0",
             "pytest-timeout>=2.3",
+            "redis>=5.0",
             "starlette>=0.40",
             "tblib>=3.0",
+            "websockets>=13",
         ],
         "dev": [
             "build>=1.2",

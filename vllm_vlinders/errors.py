@@ -41,6 +41,38 @@ class FrontEndError(StartupError):
     """The server would use a front end that the patches of the API server cannot reach."""
 
 
+class StoreError(StartupError):
+    """The store of API keys cannot be used; at the start that means no start, later the last good state."""
+
+
+class CredentialError(VlindersError):
+    """A credential does not count.
+
+    Attributes:
+        reason: one word, for the audit log and metrics.
+        key_id: the public part of the key that was given, or None.
+    """
+
+    def __init__(self, reason: str, key_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.key_id = key_id
+
+
+class KeyRequestError(VlindersError):
+    """Somebody asks for a key that cannot be made or changed so.
+
+    Attributes:
+        param: what is at fault.
+        missing: whether it is a key that does not exist.
+    """
+
+    def __init__(self, message: str, param: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.param = param
+        self.missing = missing
+
+
 class RequestError(VlindersError):
     """A request is refused with an HTTP error of OpenAI's shape.
 

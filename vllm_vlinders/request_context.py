@@ -17,6 +17,8 @@ class RequestContext:
         role: the principal's role; None until known.
         session: the conversation or agent run the request belongs to, or None.
         priority: 0 to 1000, larger first; None when no header gave one (the body still may).
+        default_priority: that of a request that gives none, by the caller's role; None: the tenant's.
+        highest_priority: what is above counts as this, by the caller's role; None: no such limit.
         deadline: the moment (of ``time.monotonic``) by which the request must have started, or None.
         route: name of the route that chose the model, or None.
     """
@@ -27,6 +29,8 @@ class RequestContext:
     role: str | None = None
     session: str | None = None
     priority: int | None = None
+    default_priority: int | None = None
+    highest_priority: int | None = None
     deadline: float | None = None
     route: str | None = None
 

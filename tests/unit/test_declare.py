@@ -89,6 +89,8 @@ def test_nothing_in_a_patch_is_silently_left_out() -> None:
     for relied in ("m:f", ["no surface"], {"0.29+": ["m:f"]}):
         with pytest.raises(DeclarationError, match="relies_on"):
             check_declaration(declare(relies_on=relied))
+    with pytest.raises(DeclarationError, match="cannot be optional"):
+        check_declaration(declare(guards_access=True, required=False))
     with pytest.raises(DeclarationError, match="v-main"):
         check_declaration(declare(fingerprints={"v-main": {}}))
 

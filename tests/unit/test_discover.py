@@ -62,7 +62,7 @@ def test_the_star_means_all_installed_modules() -> None:
     [
         ("vllm_vlindres", r"no module named 'vllm_vlindres'; did you mean 'vllm_vlinders'\?"),
         ("vllm_vlinders.nothing", "no module named 'vllm_vlinders.nothing'"),
-        ("vllm_vlinders:speed", "no feature 'speed'; it has: core, priority"),
+        ("vllm_vlinders:speed", "no feature 'speed'; it has: auth, core, priority"),
         ("vllm_vlinders:", "'vllm_vlinders:' is not an item"),
         (":priority", "is not an item"),
         ("acme_silent", "no function register_patches"),

@@ -86,6 +86,9 @@ def test_drift_is_refused_for_required_patches_and_skips_optional_ones_by_defaul
     assert drift_policy(None, required=True) == "refuse"
     assert drift_policy(None, required=False) == "skip"
     assert drift_policy("warn", required=True) == "warn"
+    assert drift_policy("skip", required=True) == "skip"
+    assert drift_policy("skip", required=True, guards_access=True) == "refuse"
+    assert drift_policy("warn", required=True, guards_access=True) == "warn"
 
 
 def test_a_table_survives_writing_and_a_missing_surface_is_told(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "plugin": {"patching"},
     "scheduling": LEAVES,
     "metrics": LEAVES,
-    "serving": LEAVES | {"scheduling"},
+    "auth": LEAVES,
+    "serving": LEAVES | {"auth", "scheduling", "metrics"},
     "patching": LEAVES,
     "patches": LEAVES | {"patching", "serving", "scheduling", "metrics"},
-    "cli": LEAVES | {"patching"},
+    "cli": LEAVES | {"auth", "patching"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
 

@@ -141,6 +141,28 @@ def test_drift_can_be_accepted_with_a_warning(start: Start, capfd: Any) -> None:
     assert "drifted: acme_engine:Engine.step differs" in capfd.readouterr().err
 
 
+GUARDING = {'feature = "core"': 'feature = "auth"\n        guards_access = True'}
+
+
+def test_a_required_patch_can_be_skipped(start: Start) -> None:
+    assert states(start(drifted=True, patches={"on_drift": "skip"})) == {"step": "drifted"}
+
+
+def test_a_guard_is_not_skipped(start: Start) -> None:
+    with pytest.raises(DriftError, match="VLINDERS_ON_DRIFT=skip does not: it guards access"):
+        start(drifted=True, patches={"on_drift": "skip"}, replace=GUARDING)
+
+
+def test_settings_that_ask_for_a_guard_refuse_a_selection_without_one(start: Start) -> None:
+    with pytest.raises(FrontEndError, match="the server would be open"):
+        start(auth={})
+
+
+def test_settings_that_ask_for_a_guard_start_with_one(start: Start) -> None:
+    start(auth={}, replace=GUARDING)
+    assert step() == "patched stock"
+
+
 def test_an_unsupported_vllm_is_refused(start: Start) -> None:
     with pytest.raises(UnsupportedVersionError, match=r"acme_step supports vLLM >=0\.28, installed is 0\.20"):
         start("0.20.0")

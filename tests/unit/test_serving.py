@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -124,6 +124,7 @@ def test_web_sockets_pass_the_stages_too() -> None:
     assert caught.value.code == 1008
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=30)), max_size=5), st.binary(max_size=10)
 )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from vllm_vlinders import __version__
-from vllm_vlinders.cli import config, doctor, patches
+from vllm_vlinders.cli import config, doctor, keys, patches, verify
 from vllm_vlinders.errors import StartupError
 
 USAGE_ERROR = 2
@@ -35,6 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vllm-vlinders {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (doctor, patches, config):
+    for module in (doctor, patches, config, keys, verify):
         module.add_to(commands)
     return parser

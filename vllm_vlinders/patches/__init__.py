@@ -5,9 +5,14 @@
 
 from vllm_vlinders.patches.api_server_app_pipeline import AppPipeline
 from vllm_vlinders.patches.api_server_async_llm_priority import AsyncLLMPriority
+from vllm_vlinders.patches.api_server_input_processor_door import InputProcessorDoor
 from vllm_vlinders.patches.api_server_input_processor_tags import InputProcessorTags
 from vllm_vlinders.patches.api_server_llm_engine_priority import LLMEnginePriority
+from vllm_vlinders.patches.api_server_models_list import ModelsList
+from vllm_vlinders.patches.api_server_output_processor_meter import OutputProcessorMeter
 from vllm_vlinders.patches.api_server_output_processor_refusals import OutputProcessorRefusals
+from vllm_vlinders.patches.api_server_render_pipeline import RenderPipeline
+from vllm_vlinders.patches.api_server_serving_model_right import ServingModelRight
 from vllm_vlinders.patches.api_server_serving_priority import ServingPriority
 from vllm_vlinders.patches.engine_core_scheduler_account import SchedulerAccount
 from vllm_vlinders.patches.engine_core_scheduler_queue import SchedulerQueue
@@ -17,14 +22,19 @@ from vllm_vlinders.patches.engine_core_scheduler_victim import SchedulerVictim
 
 PATCHES = (
     AppPipeline,
+    RenderPipeline,
+    ServingModelRight,
+    ModelsList,
     ServingPriority,
     AsyncLLMPriority,
     LLMEnginePriority,
     InputProcessorTags,
+    InputProcessorDoor,
     SchedulerQueue,
     SchedulerSkipped,
     SchedulerVictim,
     SchedulerAccount,
     SchedulerRefusal,
     OutputProcessorRefusals,
+    OutputProcessorMeter,
 )

@@ -23,7 +23,8 @@ def body_speaks_vllm() -> bool:
 def for_engine(priority: int) -> int:
     """Return ``Request.priority`` for a request being added.
 
-    The header outranks `priority`; a tenant's default takes the place of 0, its cap holds for both.
+    The header outranks `priority`; a tenant's default, else its role's, takes the place of 0, and the
+    caps of both hold.
 
     Raises:
         InvalidPriorityError: `priority` is not on the scale 0..1000 (where that scale is in use).
@@ -32,10 +33,13 @@ def for_engine(priority: int) -> int:
     if context is None:
         return priority if body_speaks_vllm() else engine_priority(check_priority(priority, "priority"))
     limits = active_settings().scheduler.tenant(context.tenant or DEFAULT_TENANT).priority
+    cap = limits.cap
+    if context.highest_priority is not None:
+        cap = min(cap, context.highest_priority)
     if context.priority is not None:
-        return engine_priority(min(context.priority, limits.cap))
+        return engine_priority(min(context.priority, cap))
     asked = -priority if body_speaks_vllm() else check_priority(priority, "priority")
-    return engine_priority(min(asked or limits.default, limits.cap))
+    return engine_priority(min(asked or limits.default or context.default_priority or 0, cap))
 
 
 def translate(add_request: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> _Arguments:

@@ -54,6 +54,7 @@ class VLLMPatch:
         process: where it acts: api_server, engine_core, worker or any.
         versions: the vLLM releases it is written for, a PEP 440 specifier.
         required: whether the server must not start without it.
+        guards_access: whether an open door is what a server without it has: then it is never skipped.
         why: what it does, and why no official extension point of vLLM serves.
         upstream: link to the issue or pull request that would make it needless, or why there is none.
         remove_when: the condition under which to delete it.
@@ -69,6 +70,7 @@ class VLLMPatch:
     target: ClassVar[str | Mapping[str, str | None]] = ""
     versions: ClassVar[str] = ""
     required: ClassVar[bool] = True
+    guards_access: ClassVar[bool] = False
     why: ClassVar[str] = ""
     upstream: ClassVar[str] = ""
     remove_when: ClassVar[str] = ""
@@ -198,6 +200,9 @@ def check_declaration(patch: type[VLLMPatch]) -> None:
         message = f"{where}: {odd[0]!r} is neither a field of a patch nor a plain function to put in place"
         raise DeclarationError(message)
     _check_surfaces(patch, where)
+    if patch.guards_access and not patch.required:
+        message = f"{where}: what guards access is required: it cannot be optional"
+        raise DeclarationError(message)
     if not patch.overrides():
         message = f"{where}: it replaces nothing; define the functions of the target to replace"
         raise DeclarationError(message)

@@ -79,9 +79,15 @@ def recorded_fingerprints(
     return newest, table[newest]
 
 
-def drift_policy(configured: DriftPolicy | None, *, required: bool) -> DriftPolicy:
-    """Return what to do with a drifted patch: as configured, else refuse if required, else skip."""
-    return configured or ("refuse" if required else "skip")
+def drift_policy(
+    configured: DriftPolicy | None, *, required: bool, guards_access: bool = False
+) -> DriftPolicy:
+    """Return what to do with a drifted patch: as configured, else refuse if required, else skip.
+
+    What guards access is not skipped: that would be an open door.
+    """
+    policy = configured or ("refuse" if required else "skip")
+    return "refuse" if guards_access and policy == "skip" else policy
 
 
 @cache

@@ -12,6 +12,7 @@ from packaging.version import Version
 from vllm_vlinders.errors import (
     ApplyError,
     DriftError,
+    FrontEndError,
     StartupError,
     UnsupportedVersionError,
 )
@@ -59,6 +60,7 @@ class Lifecycle:
         patches = discover(self.selection)
         check_supported(self.selection, self.version)
         check_front_end(patches)
+        check_guard(patches, self.settings)
         for patch in patches:
             self._admit(patch, judge(patch, self.version, self.source))
         self.source.save()
@@ -149,13 +151,16 @@ class Lifecycle:
             raise UnsupportedVersionError(message)
 
     def _accept_drift(self, patch: PatchClass, verdict: Verdict) -> bool:
-        policy = drift_policy(self.settings.patches.on_drift, required=patch.required)
+        policy = drift_policy(
+            self.settings.patches.on_drift, required=patch.required, guards_access=patch.guards_access
+        )
         if policy == "refuse":
+            skip = "starts without it" if not patch.guards_access else "does not: it guards access"
             message = (
                 f"patch {patch.name} has drifted on vLLM {self.version}: {verdict.detail}. "
                 "Allowed: the source it was written for. Install an unmodified vLLM of a recorded "
                 f"release ({', '.join(patch.fingerprints) or 'none'}) or a newer {patch.module()}; "
-                "VLINDERS_ON_DRIFT=warn applies it all the same, VLINDERS_ON_DRIFT=skip starts without it"
+                f"VLINDERS_ON_DRIFT=warn applies it all the same, VLINDERS_ON_DRIFT=skip {skip}"
             )
             raise DriftError(message)
         return policy == "warn"
@@ -202,6 +207,21 @@ def check_supported(selection: str, version: Version) -> None:
                 f"that range or a {module.__name__} that supports {version.public}"
             )
             raise UnsupportedVersionError(message)
+
+
+def check_guard(patches: list[PatchClass], settings: Settings) -> None:
+    """Refuse a selection without the guard that the settings ask for.
+
+    Raises:
+        FrontEndError: there is a section ``auth``, and no patch of that feature.
+    """
+    guarding = [patch for patch in patches if patch.feature == "auth" and patch.guards_access]
+    if settings.auth is not None and not guarding:
+        message = (
+            "the settings have a section auth, and VLLM_CUSTOM_PATCHES selects no patch that guards access: "
+            "the server would be open. Add vllm_vlinders, or vllm_vlinders:auth"
+        )
+        raise FrontEndError(message)
 
 
 _current: Lifecycle | None = None

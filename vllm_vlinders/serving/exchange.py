@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext
+
+if TYPE_CHECKING:  # the engine core imports this module, and never `auth`
+    from vllm_vlinders.auth.roles import Grant
+    from vllm_vlinders.serving.door import Meter
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,22 +29,47 @@ class Exchange:
     Attributes:
         scope: the ASGI scope of the request; a stage may change its headers.
         context: what is known of the request; a stage puts a new one in its place.
+        receive: where the request's body comes from; a stage that reads it puts a replay in its place.
         response_headers: sent with the answer, whoever gives it. Names in lower case.
-        may_be_refused: whether the engine core may turn the request away; the headers of the answer
-            then wait for its first body part.
+        may_be_refused: whether the request may still be turned away after the stages; the headers of
+            the answer then wait for its first body part.
         refusal: what to answer in place of vLLM's answer, if that has not begun.
+        grant: who calls and what they may do; None where no credential is needed.
+        payload: the JSON object in the body, as far as a stage has read one.
+        meter: what the request asks of the engine and gets; None where no credential is needed.
+        status: the HTTP status of the answer, once it has begun.
+        on_finish: called when the answer has ended, however it ended, in the order they were added.
     """
 
     scope: Scope
     context: RequestContext
+    receive: Receive
     response_headers: list[Header] = field(default_factory=list)
     may_be_refused: bool = False
     refusal: RequestError | None = None
+    grant: Grant | None = None
+    payload: dict[str, Any] | None = None
+    meter: Meter | None = None
+    status: int | None = None
+    on_finish: list[Callable[[], None]] = field(default_factory=list)
 
     def header(self, name: str) -> list[str]:
         """Return all values of the request header `name`, any case, in order."""
         wanted = name.lower().encode()
         return [value.decode("latin-1") for key, value in self.scope["headers"] if key == wanted]
+
+    @property
+    def method(self) -> str:
+        """The HTTP method; ``WEBSOCKET`` for a WebSocket."""
+        return str(self.scope.get("method", "WEBSOCKET"))
+
+    @property
+    def path(self) -> str:
+        """The path that the router compares with its routes: decoded, without the ``root_path``."""
+        path, root = str(self.scope.get("path", "")), str(self.scope.get("root_path", ""))
+        if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
+            return path[len(root) :]
+        return path
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("vlinders_exchange", default=None)

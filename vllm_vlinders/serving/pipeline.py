@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
+from vllm_vlinders.serving.answers import error_body
 from vllm_vlinders.serving.exchange import (
     ASGIApp,
     Exchange,
@@ -20,10 +20,11 @@ from vllm_vlinders.serving.stages import STAGES
 
 _REQUEST_ID = b"x-vlinders-request-id"
 _POLICY_VIOLATION = 1008
+_WEBSOCKET_STATUS = {"websocket.accept": 101, "websocket.close": 403}
 
 
 class Pipeline:
-    """Pure ASGI: it neither buffers nor delays a body, in either direction."""
+    """Pure ASGI: it neither buffers nor delays what is sent back."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -33,24 +34,33 @@ class Pipeline:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, RequestContext(request_id=uuid.uuid4().hex))
+        exchange = Exchange(scope, RequestContext(request_id=uuid.uuid4().hex), receive)
         exchange.response_headers.append((_REQUEST_ID, exchange.context.request_id.encode()))
         answer = _Answer(exchange, send)
         try:
-            await self._handle(exchange, receive, answer.send)
+            await self._answer(exchange, answer)
+        finally:
+            for finish in exchange.on_finish:
+                finish()
+
+    async def _answer(self, exchange: Exchange, answer: _Answer) -> None:
+        try:
+            await self._handle(exchange, answer.send)
         except RequestError as error:
             exchange.refusal = exchange.refusal or error
             if answer.begun:
                 raise
         if exchange.refusal is not None and not answer.begun:
-            await _refuse(scope["type"], answer.send_now, exchange.refusal)
+            said = {name.lower().encode() for name in exchange.refusal.headers}
+            exchange.response_headers = [h for h in exchange.response_headers if h[0] not in said]
+            await _refuse(exchange.scope["type"], answer.send_now, exchange.refusal)
 
-    async def _handle(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+    async def _handle(self, exchange: Exchange, send: Send) -> None:
         for stage in STAGES:
             await stage(exchange)
         tokens = current_request.set(exchange.context), current_exchange.set(exchange)
         try:
-            await self.app(exchange.scope, receive, send)
+            await self.app(exchange.scope, exchange.receive, send)
         except Exception:
             # What was refused ends in an error of vLLM's; the refusal is the answer.
             if exchange.refusal is None:
@@ -85,19 +95,11 @@ class _Answer:
         """Send `message`."""
         self.begun = True
         if message["type"] == "http.response.start":
+            self._exchange.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._exchange.response_headers]
+        elif message["type"] in _WEBSOCKET_STATUS and self._exchange.status is None:
+            self._exchange.status = _WEBSOCKET_STATUS[message["type"]]
         await self._send(message)
-
-
-def error_body(error: RequestError) -> bytes:
-    """Return the JSON body of OpenAI's error shape."""
-    fields = {
-        "message": str(error),
-        "type": error.kind,
-        "param": error.param,
-        "code": error.code,
-    }
-    return json.dumps({"error": fields}).encode()
 
 
 async def _refuse(kind: str, send: Send, error: RequestError) -> None:

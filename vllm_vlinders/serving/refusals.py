@@ -20,6 +20,11 @@ def expect(engine_request_id: str) -> None:
         _exchanges[engine_request_id] = exchange
 
 
+def exchange_of(engine_request_id: str) -> Exchange | None:
+    """Return the exchange that the engine's request of this id belongs to, as far as it was expected."""
+    return _exchanges.get(engine_request_id)
+
+
 def refuse(engine_request_id: str, error: RequestError) -> None:
     """Answer the exchange of that request with `error`, unless its answer has begun."""
     exchange = _exchanges.get(engine_request_id)

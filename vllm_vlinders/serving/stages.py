@@ -19,7 +19,9 @@ from vllm_vlinders.scheduling.tags import (
     parse_tenant,
 )
 from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
+from vllm_vlinders.serving.admission import admit
 from vllm_vlinders.serving.exchange import Exchange
+from vllm_vlinders.serving.guard import authenticate, authorize
 from vllm_vlinders.settings import active_settings
 
 Stage = Callable[[Exchange], Awaitable[None]]
@@ -27,10 +29,11 @@ Stage = Callable[[Exchange], Awaitable[None]]
 
 async def tag(exchange: Exchange) -> None:
     """Read the headers that say how the request is to be scheduled."""
-    settings = active_settings().scheduler
+    whole = active_settings()
+    settings, trusted = whole.scheduler, whole.scheduler.trust_tenant_header and whole.auth is None
     priority = _one(exchange, HEADER, "invalid_priority")
     limit = _one(exchange, DEADLINE_HEADER, "invalid_deadline")
-    tenant = _one(exchange, TENANT_HEADER, "invalid_tenant") if settings.trust_tenant_header else None
+    tenant = _one(exchange, TENANT_HEADER, "invalid_tenant") if trusted else None
     exchange.context = replace(
         exchange.context,
         priority=None if priority is None else parse_priority(priority),
@@ -38,7 +41,7 @@ async def tag(exchange: Exchange) -> None:
         tenant=exchange.context.tenant if tenant is None else parse_tenant(tenant),
     )
     name = exchange.context.tenant or DEFAULT_TENANT
-    exchange.may_be_refused = bool(limit or settings.deadline_ms or settings.max_queue_of(name))
+    exchange.may_be_refused |= bool(limit or settings.deadline_ms or settings.max_queue_of(name))
 
 
 def _one(exchange: Exchange, header: str, code: str) -> str | None:
@@ -54,4 +57,4 @@ def _one(exchange: Exchange, header: str, code: str) -> str | None:
     return values[0] if values else None
 
 
-STAGES: tuple[Stage, ...] = (tag,)
+STAGES: tuple[Stage, ...] = (authenticate, authorize, admit, tag)

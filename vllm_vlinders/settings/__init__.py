@@ -4,7 +4,18 @@
 ``VLINDERS_ON_DRIFT`` is short for ``VLINDERS_PATCHES__ON_DRIFT``. No setting is required.
 """
 
+from vllm_vlinders.settings.auth import (
+    BUILT_IN_ROLES,
+    AuditSettings,
+    AuthSettings,
+    BruteForceSettings,
+    JwtSettings,
+    KeySettings,
+    RolePriority,
+    RoleSettings,
+)
 from vllm_vlinders.settings.load import active_settings, load_settings
+from vllm_vlinders.settings.quotas import LimitSettings, PriceSettings, QuotaSettings
 from vllm_vlinders.settings.scheduler import (
     POLICY_NAMES,
     BandName,
@@ -13,18 +24,31 @@ from vllm_vlinders.settings.scheduler import (
     SchedulerSettings,
     TenantSettings,
 )
+from vllm_vlinders.settings.secret import reveal
 from vllm_vlinders.settings.tree import LoggingSettings, PatchSettings, Settings
 
 __all__ = [
+    "BUILT_IN_ROLES",
     "POLICY_NAMES",
+    "AuditSettings",
+    "AuthSettings",
     "BandName",
+    "BruteForceSettings",
+    "JwtSettings",
+    "KeySettings",
+    "LimitSettings",
     "LocalitySettings",
     "LoggingSettings",
     "PatchSettings",
     "PreemptionSettings",
+    "PriceSettings",
+    "QuotaSettings",
+    "RolePriority",
+    "RoleSettings",
     "SchedulerSettings",
     "Settings",
     "TenantSettings",
     "active_settings",
     "load_settings",
+    "reveal",
 ]

@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from vllm_vlinders.errors import SettingsError
+from vllm_vlinders.settings.secret import HIDDEN
 from vllm_vlinders.settings.tree import Settings
 
 PREFIX = "VLINDERS_"
@@ -115,8 +117,10 @@ def _put(tree: dict[str, Any], keys: tuple[str, ...], value: Any, name: str) -> 
 
 def _explain(detail: Any, origins: Mapping[str, str], source: str) -> str:
     path = [str(part) for part in detail["loc"]]
-    key = ".".join(path)
+    key = ".".join(path) or "quotas"
     where = origins.get(key, source)
+    if detail["type"] in (HIDDEN, "missing") or not path:
+        return f"{key} (from {where}): {detail['msg']}"
     if detail["type"] != "extra_forbidden":
         return f"{key} (from {where}): {detail['msg']}, got {detail['input']!r}"
     known = _names_at(path[:-1])
@@ -129,10 +133,12 @@ def _names_at(path: list[str]) -> list[str]:
     model: type[BaseModel] = Settings
     names = iter(path)
     for name in names:
-        annotation = model.model_fields[name].annotation
+        annotation: Any = model.model_fields[name].annotation
         if get_origin(annotation) is dict:
             annotation = get_args(annotation)[1]
             next(names, None)
+        if isinstance(annotation, UnionType):
+            annotation = get_args(annotation)[0]
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from vllm_vlinders.settings.auth import AuthSettings
 from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
 
 
@@ -32,4 +34,13 @@ class Settings(Section):
 
     patches: PatchSettings = PatchSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    auth: AuthSettings | None = None
+    quotas: QuotaSettings = QuotaSettings()
     logging: LoggingSettings = LoggingSettings()
+
+    @model_validator(mode="after")
+    def _quotas_need_principals(self) -> Self:
+        if self.auth is None and (self.quotas.principals or self.quotas.tenants):
+            message = "quotas are held by principals and tenants: set auth as well"
+            raise ValueError(message)
+        return self

@@ -1,0 +1,73 @@
+"""A small application behind the real pipeline and guard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
+
+from vllm_vlinders.request_context import current_request
+from vllm_vlinders.serving.access import Access
+from vllm_vlinders.serving.management import management_routes
+from vllm_vlinders.serving.pipeline import Pipeline
+
+PEPPER = "a pepper of the tests"
+
+
+class Site:
+    """A guarded application, and what has reached it."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.reached: list[str] = []
+        routes = [
+            Route("/health", self.answer),
+            Route("/v1/models", self.answer),
+            Route("/v1/chat/completions", self.answer, methods=["POST"]),
+            Route("/v1/load_lora_adapter", self.answer, methods=["POST"]),
+            Route("/metrics", self.answer),
+            WebSocketRoute("/v1/realtime", self.talk),
+            Mount("/mounted", routes=[Route("/deep", self.answer)]),
+        ]
+        app = Starlette(routes=routes)
+        app.router.routes.extend(management_routes(lambda: {"fine": True}, ()))
+        app.add_middleware(Pipeline)
+        self.app = app
+        self.client = TestClient(app)
+
+    async def answer(self, request: Request) -> JSONResponse:
+        self.reached.append(request.url.path)
+        context = current_request.get()
+        assert context is not None
+        body = (await request.body()).decode(errors="replace")
+        return JSONResponse(
+            {
+                "principal": context.principal,
+                "tenant": context.tenant,
+                "role": context.role,
+                "rank": request.headers.get("x-data-parallel-rank"),
+                "body": body,
+            }
+        )
+
+    async def talk(self, socket: WebSocket) -> None:
+        self.reached.append(socket.url.path)
+        await socket.accept()
+        await socket.send_text(str(current_request.get().tenant))  # type: ignore[union-attr]
+        await socket.close()
+
+    def key(self, tenant: str = "acme", role: str = "user", **more: Any) -> str:
+        """Make a key that counts at once."""
+        key = self.access.office("test").create(tenant=tenant, role=role, **more).key
+        assert self.access.directory is not None
+        self.access.directory.refresh()
+        return key
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}

@@ -1,0 +1,1 @@
+"""How much has been used, and whether there is room for more."""

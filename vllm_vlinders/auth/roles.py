@@ -1,0 +1,99 @@
+"""What a role allows: pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from vllm_vlinders.auth.keys import redact
+from vllm_vlinders.auth.principal import Principal
+from vllm_vlinders.errors import RequestError
+from vllm_vlinders.settings import RoleSettings
+
+LORA_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/*")
+OWN_USAGE = "/vlinders/usage"
+MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_MANAGEMENT = "/vlinders/*"
+_ANSWERS_FIELDS = ("n", "best_of")
+
+
+@lru_cache(maxsize=8192)
+def matches(patterns: tuple[str, ...], name: str) -> bool:
+    """Tell whether one of `patterns` matches `name`; upper and lower case differ."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A principal, and what its role allows."""
+
+    principal: Principal
+    role: RoleSettings
+
+    def check_path(self, path: str) -> None:
+        """Check the right to call `path`, as the router sees it.
+
+        Raises:
+            RequestError: with status 403.
+        """
+        role = self.role
+        allowed = matches(role.endpoints, path)
+        if matches(LORA_PATHS, path):
+            allowed = allowed and role.load_lora
+        if path == "/vlinders" or (matches((_MANAGEMENT,), path) and path != OWN_USAGE):
+            allowed = allowed and role.management
+        if not allowed:
+            raise self._forbidden(f"may not call {redact(path)[:200]}", "path_not_allowed", None)
+
+    def may_use(self, model: str) -> bool:
+        """Tell whether the role allows `model`."""
+        return matches(self.role.models, model)
+
+    def check_model(self, model: str) -> None:
+        """Check the right to use `model`.
+
+        Raises:
+            RequestError: with status 403.
+        """
+        if not self.may_use(model):
+            raise self._forbidden(
+                f"may not use the model {redact(model)[:200]!r}", "model_not_allowed", "model"
+            )
+
+    def check_sizes(self, payload: Mapping[str, Any]) -> None:
+        """Check what a request body asks for against the ceilings of the role.
+
+        Raises:
+            RequestError: with status 403.
+        """
+        role = self.role
+        for fields, most in (
+            (_ANSWERS_FIELDS, role.max_n),
+            (MAX_TOKENS_FIELDS, role.max_tokens),
+            (MAX_TOKENS_FIELDS, role.max_context),
+        ):
+            for field in fields:
+                asked = payload.get(field)
+                if most is not None and isinstance(asked, int | float) and asked > most:
+                    raise self._forbidden(f"may ask for {field} up to {most}", "above_ceiling", field)
+
+    def check_context(self, tokens: int) -> None:
+        """Check the length of a prompt.
+
+        Raises:
+            RequestError: with status 403.
+        """
+        most = self.role.max_context
+        if most is not None and tokens >= most:
+            raise self._forbidden(
+                f"may use {most} tokens for prompt and answer together, and the prompt has {tokens}",
+                "above_ceiling",
+                None,
+            )
+
+    def _forbidden(self, what: str, code: str, param: str | None) -> RequestError:
+        message = f"the role {self.principal.role!r} {what}"
+        return RequestError(message, status=403, kind="permission_error", param=param, code=code)

@@ -1,0 +1,1 @@
+"""What Alembic runs to bring a database up to date."""

@@ -1,0 +1,89 @@
+"""vLLM's application, with the request pipeline around it and the management endpoints in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from vllm_vlinders.errors import StartupError
+from vllm_vlinders.patching.front_end import exit_refusing
+from vllm_vlinders.settings import active_settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from fastapi import FastAPI
+
+
+def build_guarded(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **options: Any) -> FastAPI:
+    """Build vLLM's application by `build_app`; the pipeline stands outermost, whatever else there is.
+
+    Raises:
+        SystemExit: the settings ask for a guard that cannot be had: nothing is ever answered.
+    """
+    from starlette.middleware import Middleware
+
+    from vllm_vlinders.patching.lifecycle import mark_api_server
+    from vllm_vlinders.serving.access import install, open_access
+    from vllm_vlinders.serving.management import management_routes
+    from vllm_vlinders.serving.pipeline import Pipeline
+
+    keys = _api_keys(args)
+    try:
+        access = open_access(active_settings(), keys, *_context(more, options))
+    except StartupError as error:
+        exit_refusing(error)
+    install(access)
+    with _without_vllms_keys(args, replaced=access is not None):
+        app = build_app(args, *more, **options)
+    app.router.routes.extend(management_routes(_status, keys))
+    # The SageMaker standards have built the stack already; it is built anew by the first request.
+    app.user_middleware.insert(0, Middleware(Pipeline))
+    app.middleware_stack = None
+    mark_api_server()
+    _record_patch_info()
+    return app
+
+
+@contextmanager
+def _without_vllms_keys(args: Namespace, *, replaced: bool) -> Iterator[None]:
+    """Keep vLLM from adding its own check of ``--api-key``, which would refuse every other credential."""
+    given = args.api_key
+    if replaced:
+        args.api_key = [""]  # empty keys are left out; none at all would let VLLM_API_KEY in
+    try:
+        yield
+    finally:
+        args.api_key = given
+
+
+def _context(more: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...]:
+    """Return the greatest length that the model takes, if ``build_app`` was given its configuration."""
+    given = [value for value in (*more, *options.values()) if hasattr(value, "max_model_len")]
+    return tuple(value.max_model_len for value in given[:1])
+
+
+def _api_keys(args: Namespace) -> list[str]:
+    from vllm import envs
+
+    return [key for key in (args.api_key or [envs.VLLM_API_KEY]) if key]
+
+
+def _status() -> dict[str, Any]:
+    from vllm_vlinders import __version__
+    from vllm_vlinders.patching.gate import running_vllm_version
+    from vllm_vlinders.patching.report import read_reports
+
+    return {
+        "version": __version__,
+        "vllm": str(running_vllm_version()),
+        "processes": read_reports(),
+    }
+
+
+def _record_patch_info() -> None:
+    from vllm_vlinders.metrics.patch_info import record_patch_info
+    from vllm_vlinders.patching.report import read_reports
+
+    record_patch_info(read_reports())
