@@ -6,13 +6,15 @@ VLLM ?= 0.28.0
 MODEL ?= demo
 PORT ?= 8000
 ARGS ?=
+SUPPORTED ?= 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0 0.33.0
+RESULTS := vllm_vlinders/compat/results.json
 
 BIN := $(VENV)/bin
 SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream bench \
-    dist clean
+.PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream compat \
+    compat-report bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -47,12 +49,21 @@ unit: setup ## run the tests that need no vLLM
 pytest: setup model release ## run the unit, patch and integration tests
 	$(BIN)/python -m pytest
 
-test: lint typecheck ## run every check: style, types, the short upstream tests, all of ours
-	$(BIN)/python scripts/upstream_tests.py --short
+test: lint typecheck model ## run every check: style, types, vLLM's own short tests, all of ours
+	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only-own
 	@$(MAKE) --no-print-directory pytest
 
-test-upstream: setup model ## run vLLM's own scheduler tests, stock and patched, and compare
-	$(BIN)/python scripts/upstream_tests.py --compare
+test-upstream: setup model ## run all of vLLM's own tests that matter, stock and patched, and compare
+	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only-own --long
+
+compat: setup model ## scan and run every supported release; write COMPATIBILITY.md and its kin
+	$(BIN)/vlinders compat scan --vllm $(SUPPORTED) --brief --results $(RESULTS)
+	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
+	@$(MAKE) --no-print-directory compat-report
+
+compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the table of results
+	$(BIN)/vlinders compat report --markdown COMPATIBILITY.md --html docs/compatibility.html \
+	    --badge docs/compatibility-badge.json
 
 bench: setup model ## run the micro benchmarks
 	$(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds

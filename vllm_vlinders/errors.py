@@ -41,6 +41,10 @@ class FrontEndError(StartupError):
     """The server would use a front end that the patches of the API server cannot reach."""
 
 
+class CompatError(VlindersError):
+    """A vLLM release cannot be examined: unknown, out of reach, or broken. One line, for a person."""
+
+
 class RequestError(VlindersError):
     """A request is refused with an HTTP error of OpenAI's shape.
 

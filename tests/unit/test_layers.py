@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "serving": LEAVES | {"scheduling"},
     "patching": LEAVES,
     "patches": LEAVES | {"patching", "serving", "scheduling", "metrics"},
-    "cli": LEAVES | {"patching"},
+    "compat": LEAVES | {"patching", "plugin"},
+    "cli": LEAVES | {"patching", "compat"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
 

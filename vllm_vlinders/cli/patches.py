@@ -10,10 +10,10 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from vllm_vlinders.cli.output import print_json, print_table
-from vllm_vlinders.patching.discover import PatchClass, discover, load_module
+from vllm_vlinders.patching.discover import PatchClass, discover
 from vllm_vlinders.patching.fingerprint import SourceTree
 from vllm_vlinders.patching.gate import Fit, judge, running_vllm_version
-from vllm_vlinders.patching.table import TABLE_FILE, record, write_table
+from vllm_vlinders.patching.table import TABLE_FILE, record, table_path, write_table
 
 DEFAULT_SELECTION = "vllm_vlinders"
 _COLUMNS = ("patch", "feature", "fit", "versions", "required", "detail")
@@ -93,7 +93,7 @@ def run_record(arguments: argparse.Namespace) -> int:
     releases = dict(arguments.sources)
     patches = discover(arguments.module)
     table, missing = record(patches, releases)
-    path = arguments.output or _beside(patches)
+    path = arguments.output or table_path(patches[0])
     write_table(path, table)
     for sentence in missing:
         print(sentence)
@@ -112,8 +112,3 @@ def _release(source: str) -> tuple[str, Path]:
         message = f"{source!r}: there is no folder 'vllm' in {folder!r}"
         raise argparse.ArgumentTypeError(message)
     return version, Path(folder)
-
-
-def _beside(patches: list[PatchClass]) -> Path:
-    module = load_module(patches[0].__module__)
-    return Path(str(module.__file__)).with_name(TABLE_FILE)

@@ -41,6 +41,7 @@ OPT = {
     "vocab_size": 2048,
     "torch_dtype": "float16",
 }
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **TEXT}
 LLAVA = {
     "architectures": ["LlavaForConditionalGeneration"],
     "model_type": "llava",
@@ -109,6 +110,7 @@ QWEN_IMAGES = {
 MODELS: dict[str, dict[str, dict[str, Any]]] = {
     "facebook/opt-125m": {"config.json": OPT},
     "facebook/opt-350m": {"config.json": OPT},
+    "meta-llama/Llama-3.2-1B": {"config.json": LLAMA},
     "llava-hf/llava-1.5-7b-hf": {
         "config.json": LLAVA,
         "processor_config.json": LLAVA_PROCESSOR,

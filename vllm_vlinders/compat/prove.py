@@ -1,0 +1,118 @@
+"""The dynamic proof: a release's own tests, with the patches and without, then ours on its server."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from packaging.version import Version
+
+from vllm_vlinders import __version__
+from vllm_vlinders.compat.pytest_runs import PytestRun, start_pytest
+from vllm_vlinders.compat.runs import Run, Suite, all_must_pass, compare, today
+from vllm_vlinders.compat.workshop import Runnable, Workshop
+from vllm_vlinders.errors import CompatError
+
+SHORT = (
+    "v1/core/test_scheduler.py",
+    "v1/core/test_async_scheduler.py",
+    "v1/core/test_priority_preemption_bug.py",
+    "v1/engine/test_output_processor.py",
+    "v1/engine/test_input_processor_trace_replay.py",
+)
+"""vLLM's own tests of what the patches touch, under its folder ``tests``; not every release has each."""
+LONG = ("v1/core/test_prefix_caching.py", "v1/core/test_priority_scheduler_random.py")
+"""More of them, which take minutes."""
+OURS = ("tests/patches", "tests/integration")
+
+Tell = Callable[[str], None]
+
+
+class Prover:
+    """Runs tests on releases.
+
+    Args:
+        workshop: where releases are prepared.
+        patches: what to run with, as ``VLLM_CUSTOM_PATCHES`` names it.
+        tell: is told of each step.
+    """
+
+    def __init__(self, workshop: Workshop, patches: str, tell: Tell) -> None:
+        self._workshop = workshop
+        self._patches = patches
+        self._tell = tell
+
+    def prove(self, version: Version, *, long: bool, ours: bool) -> Run:
+        """Run the tests of a release and return what came of them.
+
+        Args:
+            version: the release.
+            long: vLLM's own tests that take minutes too.
+            ours: the patch and integration tests of this project too.
+
+        Raises:
+            CompatError: the release or its tests cannot be had, or pytest cannot run.
+        """
+        self._workshop.check()
+        self._tell(f"vLLM {version}: preparing")
+        runnable = self._workshop.runnable(version)
+        suites = self._own(runnable, (*SHORT, *LONG) if long else SHORT)
+        if ours:
+            suites += [self._ours(runnable, folder) for folder in OURS]
+        return Run(
+            release=version.public,
+            build=runnable.build,
+            hybrid=runnable.hybrid,
+            date=today(),
+            python=platform.python_version(),
+            vlinders=__version__,
+            suites=suites,
+        )
+
+    def _own(self, runnable: Runnable, files: tuple[str, ...]) -> list[Suite]:
+        folder = self._workshop.own_tests(runnable.version)
+        there = [file for file in files if (folder / "tests" / file).is_file()]
+        if not there:
+            raise CompatError(f"vLLM {runnable.version} has none of the tests of its own that were asked for")
+        return [self._compare(runnable, folder, file) for file in there]
+
+    def _compare(self, runnable: Runnable, folder: Path, file: str) -> Suite:
+        """Run a file of vLLM's own tests twice, at the same time: on two cores that takes half as long."""
+        stock, patched = (self._start(runnable, folder, file, patches) for patches in ("", self._patches))
+        suite = compare(file, stock.outcomes(), patched.outcomes())
+        return self._told(runnable, suite)
+
+    def _start(self, runnable: Runnable, folder: Path, file: str, patches: str) -> PytestRun:
+        kind = "patched" if patches else "stock"
+        variables = self._workshop.variables(runnable, patches)
+        variables |= {
+            "PYTHONPATH": os.pathsep.join([variables["PYTHONPATH"], str(folder / "site")]),
+            "HF_HUB_CACHE": str(folder / "hub"),
+            "OMP_NUM_THREADS": "1",
+        }
+        return start_pytest(
+            f"vLLM {runnable.version}, {file}, {kind}",
+            ["-W", "ignore", "-p", "vllm_vlinders.compat.pytest_plugin", f"tests/{file}"],
+            cwd=folder,
+            variables=variables,
+            report=folder / "reports" / f"{Path(file).stem}.{kind}.xml",
+        )
+
+    def _ours(self, runnable: Runnable, folder: str) -> Suite:
+        name = Path(folder).name
+        run = start_pytest(
+            f"vLLM {runnable.version}, {folder}",
+            [folder],
+            cwd=self._workshop.project,
+            variables=self._workshop.variables(runnable, ""),
+            report=self._workshop.project / ".upstream" / "reports" / f"{runnable.version}.{name}.xml",
+        )
+        return self._told(runnable, all_must_pass(name, run.outcomes()))
+
+    def _told(self, runnable: Runnable, suite: Suite) -> Suite:
+        self._tell(f"vLLM {runnable.version}: {suite.name}: {suite.passed} of {suite.total}")
+        for test in suite.broken:
+            self._tell(f"  should pass and does not: {test}")
+        return suite

@@ -1,0 +1,72 @@
+"""What was run on a release, and what came of it: plain data, as it stands in the table of results."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from vllm_vlinders.compat.pytest_runs import Outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One set of tests, run on a release with the patches.
+
+    Attributes:
+        name: a file of vLLM's own tests, or ``patches`` or ``integration`` for ours.
+        total: the tests that should pass: for vLLM's own, those that pass without the patches.
+        passed: how many of them do pass with the patches.
+        broken: the names of those that do not.
+        unusable: tests of vLLM's own that fail here without the patches too, and say nothing.
+    """
+
+    name: str
+    total: int
+    passed: int
+    broken: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that was run on one release.
+
+    Attributes:
+        release: which.
+        build: what ran, in words: the CPU build, or a hybrid and of what.
+        hybrid: whether the sources are the release's but the compiled parts another one's.
+        date: when, ISO 8601.
+        python: on which Python.
+        vlinders: with which version of this package.
+        suites: the tests.
+    """
+
+    release: str
+    build: str
+    hybrid: bool
+    date: str
+    python: str
+    vlinders: str
+    suites: list[Suite]
+
+    @property
+    def green(self) -> bool:
+        """Whether everything that should pass does, and something was run."""
+        return any(suite.total for suite in self.suites) and not any(suite.broken for suite in self.suites)
+
+
+def compare(name: str, stock: Outcomes, patched: Outcomes) -> Suite:
+    """Hold the patched run of a test file against the unpatched one, test by test."""
+    broken = sorted(stock.passed - patched.passed)
+    return Suite(name, len(stock.passed), len(stock.passed) - len(broken), broken, sorted(stock.failed))
+
+
+def all_must_pass(name: str, outcomes: Outcomes) -> Suite:
+    """Return the suite of tests of ours: each of them must pass."""
+    total = len(outcomes.passed) + len(outcomes.failed)
+    return Suite(name, total, len(outcomes.passed), sorted(outcomes.failed))
+
+
+def today() -> str:
+    """Return the date, ISO 8601, the same everywhere."""
+    return dt.datetime.now(dt.UTC).date().isoformat()
