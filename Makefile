@@ -50,11 +50,11 @@ pytest: setup model release ## run the unit, patch and integration tests
 	$(BIN)/python -m pytest
 
 test: lint typecheck model ## run every check: style, types, vLLM's own short tests, all of ours
-	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only-own
+	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own
 	@$(MAKE) --no-print-directory pytest
 
 test-upstream: setup model ## run all of vLLM's own tests that matter, stock and patched, and compare
-	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only-own --long
+	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 
 compat: setup model ## scan and run every supported release; write COMPATIBILITY.md and its kin
 	$(BIN)/vlinders compat scan --vllm $(SUPPORTED) --brief --results $(RESULTS)

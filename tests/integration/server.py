@@ -33,7 +33,10 @@ CONTEXT = 16384
 
 
 def clean_environment(**variables: str | None) -> dict[str, str]:
-    """Return the environment without settings of vlinders or vLLM, then `variables` (None removes)."""
+    """Return the environment without settings of vlinders or vLLM, then `variables` (None removes).
+
+    A ``PYTHONPATH`` goes in front of the one that is set: another vLLM may be under test by it.
+    """
     ours = ("VLINDERS_", "VLLM_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     kept |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
@@ -42,6 +45,8 @@ def clean_environment(**variables: str | None) -> dict[str, str]:
     for name, value in variables.items():
         if value is None:
             kept.pop(name, None)
+        elif name == "PYTHONPATH":
+            kept[name] = os.pathsep.join(filter(None, [value, kept.get(name)]))
         else:
             kept[name] = value
     return kept

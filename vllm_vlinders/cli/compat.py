@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 from vllm_vlinders.cli.output import print_json, print_table
 from vllm_vlinders.cli.patches import DEFAULT_SELECTION
 from vllm_vlinders.compat.adopt import adopt
-from vllm_vlinders.compat.prove import Prover
+from vllm_vlinders.compat.prove import LONG, OURS, SHORT, Prover
 from vllm_vlinders.compat.report import badge, markdown, page
 from vllm_vlinders.compat.results import OUR_RESULTS, read_results, write_results, write_whole
 from vllm_vlinders.compat.runs import today
@@ -59,7 +59,7 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm", nargs="+", type=_version, metavar="X.Y.Z", required=True)
     _add_patches(parser)
     parser.add_argument("--long", action="store_true", help="vLLM's own tests that take minutes too")
-    parser.add_argument("--only-own", action="store_true", help="vLLM's own tests alone")
+    parser.add_argument("--only", choices=("own", "ours"), help="vLLM's own tests alone, or ours alone")
     parser.add_argument("--project", type=Path, default=Path(), help="the checkout to run in (default: here)")
     parser.add_argument("--results", type=Path, metavar="FILE", help="put what came of it into this table")
     parser.set_defaults(run=run_test)
@@ -119,8 +119,10 @@ def run_test(arguments: argparse.Namespace) -> int:
     prover = Prover(workshop, arguments.patches, lambda line: print(line, flush=True))
     results = read_results(arguments.results) if arguments.results else None
     green = True
+    own = () if arguments.only == "ours" else (*SHORT, *LONG) if arguments.long else SHORT
+    ours = () if arguments.only == "own" else tuple(OURS)
     for version in arguments.vllm:
-        run = prover.prove(version, long=arguments.long, ours=not arguments.only_own)
+        run = prover.prove(version, own, ours)
         green = green and run.green
         if results is not None:
             results.add_run(run)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from packaging.version import Version
 
 from vllm_vlinders import __version__
 from vllm_vlinders.compat.pytest_runs import PytestRun, start_pytest
-from vllm_vlinders.compat.runs import Run, Suite, all_must_pass, compare, today
+from vllm_vlinders.compat.runs import Run, Suite, all_must_pass, compare
 from vllm_vlinders.compat.workshop import Runnable, Workshop
 from vllm_vlinders.errors import CompatError
 
@@ -25,7 +25,11 @@ SHORT = (
 """vLLM's own tests of what the patches touch, under its folder ``tests``; not every release has each."""
 LONG = ("v1/core/test_prefix_caching.py", "v1/core/test_priority_scheduler_random.py")
 """More of them, which take minutes."""
-OURS = ("tests/patches", "tests/integration")
+OURS = {
+    "patches": ("tests/patches",),
+    # The tests of that one file start another release by themselves.
+    "integration": ("tests/integration", "--ignore=tests/integration/test_release.py"),
+}
 
 Tell = Callable[[str], None]
 
@@ -44,13 +48,13 @@ class Prover:
         self._patches = patches
         self._tell = tell
 
-    def prove(self, version: Version, *, long: bool, ours: bool) -> Run:
+    def prove(self, version: Version, own: Sequence[str], ours: Sequence[str]) -> Run:
         """Run the tests of a release and return what came of them.
 
         Args:
             version: the release.
-            long: vLLM's own tests that take minutes too.
-            ours: the patch and integration tests of this project too.
+            own: which files of vLLM's own tests, of `SHORT` and `LONG`.
+            ours: which tests of this project, of `OURS`.
 
         Raises:
             CompatError: the release or its tests cannot be had, or pytest cannot run.
@@ -58,20 +62,18 @@ class Prover:
         self._workshop.check()
         self._tell(f"vLLM {version}: preparing")
         runnable = self._workshop.runnable(version)
-        suites = self._own(runnable, (*SHORT, *LONG) if long else SHORT)
-        if ours:
-            suites += [self._ours(runnable, folder) for folder in OURS]
+        suites = self._own(runnable, own) if own else []
+        suites += [self._ours(runnable, name) for name in ours]
         return Run(
             release=version.public,
             build=runnable.build,
             hybrid=runnable.hybrid,
-            date=today(),
             python=platform.python_version(),
             vlinders=__version__,
             suites=suites,
         )
 
-    def _own(self, runnable: Runnable, files: tuple[str, ...]) -> list[Suite]:
+    def _own(self, runnable: Runnable, files: Sequence[str]) -> list[Suite]:
         folder = self._workshop.own_tests(runnable.version)
         there = [file for file in files if (folder / "tests" / file).is_file()]
         if not there:
@@ -100,11 +102,10 @@ class Prover:
             report=folder / "reports" / f"{Path(file).stem}.{kind}.xml",
         )
 
-    def _ours(self, runnable: Runnable, folder: str) -> Suite:
-        name = Path(folder).name
+    def _ours(self, runnable: Runnable, name: str) -> Suite:
         run = start_pytest(
-            f"vLLM {runnable.version}, {folder}",
-            [folder],
+            f"vLLM {runnable.version}, {name}",
+            OURS[name],
             cwd=self._workshop.project,
             variables=self._workshop.variables(runnable, ""),
             report=self._workshop.project / ".upstream" / "reports" / f"{runnable.version}.{name}.xml",

@@ -92,9 +92,9 @@ class Results:
         self.rows[finding.release] = Row(scanned, old.run)
 
     def add_run(self, run: Run) -> None:
-        """Put the result of a run in its row."""
+        """Put the result of a run in its row; what it did not run anew is kept, see `Run.after`."""
         old = self.rows.get(run.release, Row())
-        self.rows[run.release] = Row(old.scan, run)
+        self.rows[run.release] = Row(old.scan, run.after(old.run))
 
 
 def read_results(path: Path) -> Results:

@@ -31,8 +31,11 @@ _DECLARATIONS = "".join(
     '"(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
     for name in ("nms", "qnms")
 )
-_OWN_NEEDS = {"<0.31": ("transformers==5.15.0", "tokenizers==0.22.2")}
-"""What vLLM's own tests need in another version than the shared environment has."""
+_OWN_NEEDS = {
+    ">=0": ("pytest-asyncio==1.4.0", _TORCHVISION),
+    "<0.31": ("transformers==5.15.0", "tokenizers==0.22.2"),
+}
+"""What vLLM's own tests need and the shared environment lacks, or has in another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,11 @@ class Workshop:
         if not folder.is_dir():
             with new_folder(folder) as draft, self._sdist(version) as sdist:
                 unpack_sdist(sdist, draft, _is_test)
-                install(draft / "site", _TORCHVISION)
-                module = draft / "site" / "torchvision" / "__init__.py"
-                module.write_text(_DECLARATIONS + module.read_text(encoding="utf-8"), encoding="utf-8")
                 for releases, needs in _OWN_NEEDS.items():
                     for need in needs if contains(releases, version) else ():
                         install(draft / "site", need)
+                module = draft / "site" / "torchvision" / "__init__.py"
+                module.write_text(_DECLARATIONS + module.read_text(encoding="utf-8"), encoding="utf-8")
         make_hub(folder / "hub", self.model)
         return folder
 
