@@ -71,7 +71,7 @@ def unpack_sdist(sdist: Path, folder: Path, wanted: Wanted = is_source) -> None:
             if member.isfile() and wanted(member.name):
                 archive.extract(member, folder, filter="data")
                 found += 1
-    _check_found(found, sdist.name)
+        _check_found(found)
 
 
 @contextmanager
@@ -111,9 +111,9 @@ def _unpack_zip(archive: zipfile.ZipFile, folder: Path, wanted: Wanted) -> None:
             raise zipfile.BadZipFile(f"{entry.filename!r} leads out of the archive")
         archive.extract(entry, folder)
         found += 1
-    _check_found(found, str(archive.filename or "the wheel"))
+    _check_found(found)
 
 
-def _check_found(found: int, name: str) -> None:
+def _check_found(found: int) -> None:
     if not found:
-        raise CompatError(f"{name.rpartition('/')[2]}: broken archive: it holds no package 'vllm'")
+        raise EOFError("it holds no package 'vllm'")

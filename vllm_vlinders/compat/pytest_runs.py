@@ -19,6 +19,11 @@ class Outcomes:
     passed: frozenset[str]
     failed: frozenset[str]
 
+    def of(self, file: str) -> Outcomes:
+        """Return those of one test file, named from the folder that pytest ran in."""
+        module = file.removesuffix(".py").replace("/", ".")
+        return Outcomes(*(_of_module(names, module) for names in (self.passed, self.failed)))
+
 
 @dataclass(slots=True)
 class PytestRun:
@@ -59,6 +64,7 @@ def start_pytest(
     report.unlink(missing_ok=True)
     log = report.with_suffix(".log")
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    command += ["--continue-on-collection-errors"]
     with log.open("wb") as words:
         process = subprocess.Popen(
             [*command, f"--junitxml={report}", *files],
@@ -69,6 +75,10 @@ def start_pytest(
             stderr=subprocess.STDOUT,
         )
     return PytestRun(title, process, report, log)
+
+
+def _of_module(names: frozenset[str], module: str) -> frozenset[str]:
+    return frozenset(name for name in names if f"{name}.".startswith((f"{module}::", f"{module}.")))
 
 
 def _name(case: ET.Element) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import tarfile
 import zipfile
@@ -127,6 +128,8 @@ class Index:
         files: name to content.
         ranges: whether parts of files may be asked for.
         login: the ``Authorization`` that is needed, if any.
+        json: whether the page is JSON (PEP 691) instead of HTML.
+        yanked: the files that were withdrawn.
         asked: path and range of each request.
         sent: bytes sent so far.
     """
@@ -134,6 +137,7 @@ class Index:
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
     login: str = ""
+    json: bool = False
     yanked: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
     sent: int = 0
@@ -150,6 +154,12 @@ class Index:
         """Return status, headers and body."""
         self.asked.append((path, asked))
         if path == "/simple/vllm/":
+            if self.json:
+                return (
+                    200,
+                    {"Content-Type": "application/vnd.pypi.simple.v1+json"},
+                    self._json_page().encode(),
+                )
             return 200, {"Content-Type": "text/html"}, self._page().encode()
         content = self.files.get(path.removeprefix("/files/"))
         if content is None:
@@ -162,6 +172,10 @@ class Index:
         end = int(last) + 1 if first and last else len(content)
         part = content[start:end]
         return 206, {"Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(content)}"}, part
+
+    def _json_page(self) -> str:
+        files = [{"filename": name, "url": f"../../files/{name}", "hashes": {}} for name in self.files]
+        return json.dumps({"files": files})
 
     def _page(self) -> str:
         links = []
