@@ -14,7 +14,7 @@ SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream compat \
-    compat-report bench dist clean
+    compat-scan compat-report bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -56,9 +56,12 @@ test: lint typecheck model ## run every check: style, types, vLLM's own short te
 test-upstream: setup model ## run all of vLLM's own tests that matter, stock and patched, and compare
 	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 
-compat: setup model ## scan and run every supported release; write COMPATIBILITY.md and its kin
-	$(BIN)/vlinders compat scan --vllm $(SUPPORTED) --brief --results $(RESULTS)
+compat: compat-scan model ## run every supported release too, and renew what is known of it
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
+	@$(MAKE) --no-print-directory compat-report
+
+compat-scan: setup ## scan every supported release and renew what is known of it
+	$(BIN)/vlinders compat scan --recorded --brief --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
 
 compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the table of results

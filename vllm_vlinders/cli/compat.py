@@ -15,16 +15,23 @@ from packaging.version import InvalidVersion, Version
 from vllm_vlinders.cli.output import print_json, print_table
 from vllm_vlinders.cli.patches import DEFAULT_SELECTION
 from vllm_vlinders.compat.adopt import adopt
-from vllm_vlinders.compat.prove import LONG, OURS, SHORT, Prover
+from vllm_vlinders.compat.prove import LONG, SHORT, Prover
 from vllm_vlinders.compat.report import badge, markdown, page
-from vllm_vlinders.compat.results import OUR_RESULTS, read_results, write_results, write_whole
-from vllm_vlinders.compat.runs import today
+from vllm_vlinders.compat.results import (
+    OUR_RESULTS,
+    Results,
+    as_json,
+    read_results,
+    write_results,
+    write_whole,
+)
+from vllm_vlinders.compat.runs import OURS, today
 from vllm_vlinders.compat.scan import ReleaseFinding, Scanner
 from vllm_vlinders.compat.sources import Release, Sources, release_of_folder, release_of_wheel
 from vllm_vlinders.compat.surface import SurfaceFinding
 from vllm_vlinders.compat.workshop import Workshop
 from vllm_vlinders.errors import CompatError
-from vllm_vlinders.patching.discover import discover
+from vllm_vlinders.patching.discover import PatchClass, discover
 from vllm_vlinders.patching.gate import Fit
 
 _COLUMNS = ("patch", "fit", "surface", "change", "detail")
@@ -44,6 +51,7 @@ def add_to(commands: Any) -> None:
 def _add_scan(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--vllm", nargs="+", type=_version, metavar="X.Y.Z", help="these releases")
+    which.add_argument("--recorded", action="store_true", help="every release the patches were recorded for")
     which.add_argument("--latest", type=_count, metavar="N", help="the newest N releases (default: 1)")
     which.add_argument("--path", type=Path, metavar="SRC", help="a folder that holds the package vllm")
     which.add_argument("--wheel", type=Path, metavar="FILE", help="a wheel of vLLM")
@@ -83,7 +91,14 @@ def _add_adopt(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=OUR_RESULTS, help="the table (default: ours)")
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        type=Path,
+        default=[OUR_RESULTS],
+        metavar="FILE",
+        help="tables to make one of; where two differ the later wins (default: ours)",
+    )
     for form in _FORMS:
         parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write it as {form}")
     parser.set_defaults(run=run_report)
@@ -100,10 +115,10 @@ def _add_patches(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Scan the chosen releases; 1 if a required patch cannot take one."""
-    sources = Sources()
-    scanner = Scanner(discover(arguments.patches), sources)
+    sources, patches = Sources(), discover(arguments.patches)
+    scanner = Scanner(patches, sources)
     with ExitStack() as stack:
-        findings = [scanner.scan(release) for release in _chosen(arguments, sources, stack)]
+        findings = [scanner.scan(release) for release in _chosen(arguments, patches, sources, stack)]
     if arguments.results:
         results = read_results(arguments.results)
         for finding in findings:
@@ -160,7 +175,9 @@ def run_adopt(arguments: argparse.Namespace) -> int:
 
 def run_report(arguments: argparse.Namespace) -> int:
     """Write the table in the forms that were asked for; the Markdown to the terminal if none was."""
-    results = read_results(arguments.results)
+    results = Results()
+    for path in arguments.results:
+        results.add(read_results(path))
     asked = {form: getattr(arguments, form) for form in _FORMS if getattr(arguments, form)}
     for form, path in asked.items():
         write_whole(path, _FORMS[form](results))
@@ -169,19 +186,22 @@ def run_report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_FORMS = {"markdown": markdown, "html": page, "badge": badge}
+_FORMS = {"markdown": markdown, "html": page, "badge": badge, "json": as_json}
 
 
-def _chosen(arguments: argparse.Namespace, sources: Sources, stack: ExitStack) -> Iterator[Release]:
+def _chosen(
+    arguments: argparse.Namespace, patches: Sequence[PatchClass], sources: Sources, stack: ExitStack
+) -> Iterator[Release]:
     if arguments.version and not (arguments.path or arguments.wheel):
         raise CompatError("--as says what --path or --wheel is; releases of the index say it themselves")
     if arguments.path:
         yield release_of_folder(arguments.path, arguments.version)
     elif arguments.wheel:
         yield stack.enter_context(release_of_wheel(arguments.wheel, arguments.version))
+    elif arguments.recorded:
+        yield from map(sources.get, sorted({Version(v) for patch in patches for v in patch.fingerprints}))
     else:
-        versions = arguments.vllm or sources.latest(arguments.latest or 1)
-        yield from map(sources.get, versions)
+        yield from map(sources.get, arguments.vllm or sources.latest(arguments.latest or 1))
 
 
 def _print_findings(findings: Sequence[ReleaseFinding], arguments: argparse.Namespace) -> None:

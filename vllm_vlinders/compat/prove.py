@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from vllm_vlinders import __version__
 from vllm_vlinders.compat.pytest_runs import PytestRun, start_pytest
-from vllm_vlinders.compat.runs import Run, Suite, all_must_pass, compare
+from vllm_vlinders.compat.runs import OURS, Run, Suite, all_must_pass, compare
 from vllm_vlinders.compat.workshop import Runnable, Workshop
 from vllm_vlinders.errors import CompatError
 
@@ -31,11 +31,6 @@ LONG = (
     "entrypoints/openai/chat_completion/test_serving_chat.py",
 )
 """More of them, which take minutes."""
-OURS = {
-    "patches": ("tests/patches",),
-    # The tests of that one file start another release by themselves.
-    "integration": ("tests/integration", "--ignore=tests/integration/test_release.py"),
-}
 
 _PLUGIN = "vllm_vlinders.compat.pytest_plugin"
 _USABLE = "not GPTOSS and not WithHarmony"

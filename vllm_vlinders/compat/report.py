@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vllm_vlinders.compat.results import Level, Results, Row
-from vllm_vlinders.compat.runs import Run
+from vllm_vlinders.compat.runs import OURS, Run
 
 _COLUMNS = ("vLLM", "what is known", "patches", "vLLM's own tests, patched", "our tests", "how obtained")
-_OURS = ("patches", "integration")
 _NOTE = (
     "Made by `vlinders compat report` from `vllm_vlinders/compat/results.json`; not written by hand. "
     "“Statically checked” means that every function a patch replaces or relies on was read from the "
@@ -26,10 +25,10 @@ def markdown(results: Results) -> str:
     lines = ["# Compatibility matrix", "", _NOTE, "", *_table(_COLUMNS, map(_cells, *_rows(results)))]
     patches = _patch_names(results)
     lines += ["", "## Patches", "", *_table(("patch", *results.releases()), _patch_rows(results, patches))]
-    lines += ["", "## Tests", ""]
-    for release, row in zip(*_rows(results), strict=True):
-        if row.run is not None:
-            lines += _suites(release, row.run)
+    runs = {release: row.run for release, row in zip(*_rows(results), strict=True) if row.run}
+    lines += ["", "## Tests", ""] if runs else []
+    for release, run in runs.items():
+        lines += _suites(release, run)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -76,8 +75,8 @@ def _cells(release: str, row: Row) -> tuple[str, ...]:
     scan, run = row.scan, row.run
     fits = [fit for fit in scan.patches.values() if fit != "not_needed"] if scan else []
     patches = f"{fits.count('fits')} of {len(fits)} fit" if scan else "not scanned"
-    own = _sum(run, lambda name: name not in _OURS) if run else "not run"
-    ours = _sum(run, lambda name: name in _OURS) if run else "not run"
+    own = _sum(run, lambda name: name not in OURS) if run else "not run"
+    ours = _sum(run, lambda name: name in OURS) if run else "not run"
     how = [f"{scan.origin} ({scan.date})"] if scan else []
     how += [f"ran {run.build}, Python {run.python} ({run.date})"] if run else []
     return release, row.level or "nothing", patches, own, ours, "; ".join(how)

@@ -28,6 +28,7 @@ class Level(StrEnum):
 
     PROVEN = "proven by running it"
     HYBRID = "statically checked, and run as a hybrid"
+    PART = "statically checked, and run in part"
     STATIC = "statically checked"
     DRIFTED = "does not fit"
     FAILED = "tests fail"
@@ -66,6 +67,8 @@ class Row:
             return Level.STATIC if self.scan else None
         if not self.run.green:
             return Level.FAILED
+        if not self.run.whole:
+            return Level.PART
         return Level.HYBRID if self.run.hybrid else Level.PROVEN
 
 
@@ -96,6 +99,14 @@ class Results:
         old = self.rows.get(run.release, Row())
         self.rows[run.release] = Row(old.scan, run.after(old.run))
 
+    def add(self, other: Results) -> None:
+        """Put all that another table knows in this one; where both know something, the other wins."""
+        for release, row in other.rows.items():
+            old = self.rows.get(release, Row())
+            self.rows[release] = Row(row.scan or old.scan, old.run)
+            if row.run is not None:
+                self.add_run(row.run)
+
 
 def read_results(path: Path) -> Results:
     """Return the table that stands at `path`; an empty one if nothing does.
@@ -118,8 +129,13 @@ def write_results(path: Path, results: Results) -> None:
     Raises:
         CompatError: it cannot be written.
     """
+    write_whole(path, as_json(results))
+
+
+def as_json(results: Results) -> str:
+    """Return the table as it is written."""
     known = {"releases": {release: asdict(results.rows[release]) for release in results.releases()}}
-    write_whole(path, json.dumps(known, indent=2) + "\n")
+    return json.dumps(known, indent=2) + "\n"
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -7,6 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from vllm_vlinders.compat.pytest_runs import Outcomes
 
+OURS = {
+    "patches": ("tests/patches",),
+    # The tests of that one file start another release by themselves.
+    "integration": ("tests/integration", "--ignore=tests/integration/test_release.py"),
+}
+"""The tests of this project that run on each release: a name for each set, and what pytest is given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:
@@ -53,6 +60,12 @@ class Run:
     def date(self) -> str:
         """When the latest of the tests was run."""
         return max((suite.date for suite in self.suites), default="")
+
+    @property
+    def whole(self) -> bool:
+        """Whether both were run: vLLM's own tests, and every set of ours."""
+        names = {suite.name for suite in self.suites}
+        return names > set(OURS)
 
     @property
     def green(self) -> bool:

@@ -44,6 +44,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         only_index(monkeypatch, known.url)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         yield known
+        known.go.set()
         server.shutdown()
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tarfile
+import threading
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +133,7 @@ class Index:
         yanked: the files that were withdrawn.
         asked: path and range of each request.
         sent: bytes sent so far.
+        hold: whether to keep requests for files waiting until `go`; `held` is set when one does.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -141,6 +143,9 @@ class Index:
     yanked: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
     sent: int = 0
+    hold: bool = False
+    held: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
     def publish(self, version: str, files: dict[str, str], *, wheel: bool = True, sdist: bool = True) -> None:
@@ -161,6 +166,9 @@ class Index:
                     self._json_page().encode(),
                 )
             return 200, {"Content-Type": "text/html"}, self._page().encode()
+        if self.hold:
+            self.held.set()
+            self.go.wait(60)
         content = self.files.get(path.removeprefix("/files/"))
         if content is None:
             return 404, {}, b""

