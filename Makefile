@@ -14,7 +14,7 @@ SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream compat \
-    compat-scan compat-report bench dist clean
+    compat-oldest compat-scan compat-report bench dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,10 @@ test-upstream: setup model ## run all of vLLM's own tests that matter, stock and
 compat: compat-scan model ## run every supported release too, and renew what is known of it
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
+
+compat-oldest: setup model ## scan every supported release, run the oldest; `make test` runs the newest
+	$(BIN)/vlinders compat scan --recorded --brief
+	$(BIN)/vlinders compat test --vllm $(firstword $(SUPPORTED))
 
 compat-scan: setup ## scan every supported release and renew what is known of it
 	$(BIN)/vlinders compat scan --recorded --brief --results $(RESULTS)
