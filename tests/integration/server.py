@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from packaging.version import Version
+
+from vllm_vlinders.patching.gate import running_vllm_version
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / ".models" / "tiny"
@@ -58,6 +61,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def two_ranks() -> dict[str, str]:
+    """Return the variables with which two ranks share the CPU, one core each."""
+    variables = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    if running_vllm_version() >= Version("0.33"):  # there each rank wants a NUMA node of its own
+        variables["VLLM_CPU_SIM_MULTI_NUMA"] = "1"
+    return variables
 
 
 def make_deep_model() -> None:

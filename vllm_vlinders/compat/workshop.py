@@ -121,10 +121,12 @@ class Workshop:
         return folder
 
     def variables(self, runnable: Runnable, patches: str) -> dict[str, str]:
-        """Return the environment in which that release, this project and nothing else of vLLM is found."""
+        """Return the environment in which that release and this project are found first.
+
+        Settings in the variables ``VLINDERS_*`` stay in force.
+        """
         path = [str(runnable.folder), str(self.project), os.environ.get("PYTHONPATH", "")]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("VLINDERS_")}
-        return kept | {
+        return os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
             "VLLM_CUSTOM_PATCHES": patches,
             "HF_HUB_OFFLINE": "1",
