@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,17 +90,16 @@ class Workshop:
         """
         folder = self.project / ".releases" / version.public
         builds = self._sources.index.releases(CPU_PROJECT)
-        try:
-            if version in builds:
-                return Runnable(version, prepare(folder, version.public), f"{CPU_PROJECT} {version}", False)
-            older = [build for build in builds if build < version]
-            if not older:
-                raise CompatError(f"vLLM {version} has no CPU build, nor has any release before it")
-            build = f"Python sources of vllm {version}, compiled parts of {CPU_PROJECT} {older[-1]}"
-            if not is_prepared(folder, version.public):
-                self._make_hybrid(folder, version, older[-1])
-        except PipError as error:
-            raise CompatError(" ".join(str(error).split())) from None
+        if version in builds:
+            with _one_line():
+                prepare(folder, version.public)
+            return Runnable(version, folder, f"{CPU_PROJECT} {version}", False)
+        older = [build for build in builds if build < version]
+        if not older:
+            raise CompatError(f"vLLM {version} has no CPU build, nor has any release before it")
+        if not is_prepared(folder, version.public):
+            self._make_hybrid(folder, version, older[-1])
+        build = f"Python sources of vllm {version}, compiled parts of {CPU_PROJECT} {older[-1]}"
         return Runnable(version, folder, build, True)
 
     def own_tests(self, version: Version) -> Path:
@@ -110,7 +110,7 @@ class Workshop:
         """
         folder = self.project / ".upstream" / version.public
         if not folder.is_dir():
-            with new_folder(folder) as draft, self._sdist(version) as sdist:
+            with new_folder(folder) as draft, self._sdist(version) as sdist, _one_line():
                 unpack_sdist(sdist, draft, _is_test)
                 for releases, needs in _OWN_NEEDS.items():
                     for need in needs if contains(releases, version) else ():
@@ -155,6 +155,15 @@ class Workshop:
                     path, draft, lambda name: name.startswith(f"{PROJECT}/") and name.endswith(".so")
                 )
             install_metadata(draft, version.public)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Make one line of what pip says when it fails."""
+    try:
+        yield
+    except PipError as error:
+        raise CompatError(" ".join(str(error).split())) from None
 
 
 def _is_test(name: str) -> bool:

@@ -109,6 +109,19 @@ def wheel_of(files: dict[str, str]) -> bytes:
     return target.getvalue()
 
 
+def installable_wheel(project: str, version: str, files: dict[str, str]) -> bytes:
+    """Return a wheel that pip installs."""
+    info = f"{project.replace('-', '_')}-{version}.dist-info"
+    return wheel_of(
+        {
+            **files,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/RECORD": "",
+        }
+    )
+
+
 def sdist_of(version: str, files: dict[str, str]) -> bytes:
     """Return an sdist that holds `files`."""
     target = io.BytesIO()
@@ -158,7 +171,7 @@ class Index:
     def answer(self, path: str, asked: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body."""
         self.asked.append((path, asked))
-        if path == "/simple/vllm/":
+        if path.startswith("/simple/"):
             if self.json:
                 return (
                     200,
