@@ -27,7 +27,7 @@ from vllm_vlinders.compat.results import (
 )
 from vllm_vlinders.compat.runs import OURS, today
 from vllm_vlinders.compat.scan import ReleaseFinding, Scanner
-from vllm_vlinders.compat.sources import Release, Sources, release_of_folder, release_of_wheel
+from vllm_vlinders.compat.sources import PROJECT, Release, Sources, release_of_folder, release_of_wheel
 from vllm_vlinders.compat.surface import SurfaceFinding
 from vllm_vlinders.compat.workshop import Workshop
 from vllm_vlinders.errors import CompatError
@@ -148,8 +148,10 @@ def run_test(arguments: argparse.Namespace) -> int:
 def run_watch(arguments: argparse.Namespace) -> int:
     """Scan what is newer than the newest release that was run; 1 if there is any."""
     newest = read_results(arguments.results).newest_run()
+    if newest is None:
+        raise CompatError(f"{arguments.results}: no release was run yet; run one: vlinders compat test")
     sources = Sources()
-    newer = [v for v in sources.index.releases("vllm") if newest is None or v > newest]
+    newer = [version for version in sources.index.releases(PROJECT) if version > newest]
     if not newer:
         print(f"nothing newer than vLLM {newest}, the newest release that was run")
         return 0

@@ -100,6 +100,7 @@ def test_scan_takes_a_folder_and_a_wheel(releases: Index, tmp_path: Path, capsys
         (["scan", "--vllm", "0.30.0", "--as", "0.31.0"], "--as says what --path or --wheel is"),
         (["adopt", "9.9.9"], "the package index offers no vLLM 9.9.9"),
         (["adopt", "0.31.0", "--accept", "nothing"], "'nothing' is no changed surface"),
+        (["watch", "--results", "/nowhere/results.json"], "no release was run yet"),
         (["test", "--vllm", "0.30.0", "--project", "/nowhere"], "/nowhere: not a checkout of vllm-vlinders"),
     ],
 )
