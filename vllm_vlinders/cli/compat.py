@@ -30,7 +30,7 @@ from vllm_vlinders.compat.scan import ReleaseFinding, Scanner
 from vllm_vlinders.compat.sources import PROJECT, Release, Sources, release_of_folder, release_of_wheel
 from vllm_vlinders.compat.surface import SurfaceFinding
 from vllm_vlinders.compat.workshop import Workshop
-from vllm_vlinders.errors import CompatError
+from vllm_vlinders.errors import CompatError, StartupError
 from vllm_vlinders.patching.discover import PatchClass, discover
 from vllm_vlinders.patching.gate import Fit
 
@@ -115,7 +115,7 @@ def _add_patches(parser: argparse.ArgumentParser) -> None:
 
 def run_scan(arguments: argparse.Namespace) -> int:
     """Scan the chosen releases; 1 if a required patch cannot take one."""
-    sources, patches = Sources(), discover(arguments.patches)
+    sources, patches = Sources(), _patches(arguments)
     scanner = Scanner(patches, sources)
     with ExitStack() as stack:
         findings = [scanner.scan(release) for release in _chosen(arguments, patches, sources, stack)]
@@ -155,14 +155,14 @@ def run_watch(arguments: argparse.Namespace) -> int:
     if not newer:
         print(f"nothing newer than vLLM {newest}, the newest release that was run")
         return 0
-    scanner = Scanner(discover(arguments.patches), sources)
+    scanner = Scanner(_patches(arguments), sources)
     _print_findings([scanner.scan(sources.get(version)) for version in newer], arguments)
     return 1
 
 
 def run_adopt(arguments: argparse.Namespace) -> int:
     """Record what is unchanged; 1 if something is left to read."""
-    sources, patches = Sources(), discover(arguments.patches)
+    sources, patches = Sources(), _patches(arguments)
     release = sources.get(arguments.release)
     done = adopt(patches, Scanner(patches, sources), release, arguments.accept)
     for finding in done.left:
@@ -189,6 +189,13 @@ def run_report(arguments: argparse.Namespace) -> int:
 
 
 _FORMS = {"markdown": markdown, "html": page, "badge": badge, "json": as_json}
+
+
+def _patches(arguments: argparse.Namespace) -> list[PatchClass]:
+    try:
+        return discover(arguments.patches)
+    except StartupError as error:  # which speaks of the variable that names patches elsewhere
+        raise CompatError(str(error).replace("VLLM_CUSTOM_PATCHES", "--patches")) from None
 
 
 def _chosen(

@@ -59,8 +59,10 @@ class Sources:
 
     def __init__(self, cache: Path | None = None) -> None:
         base = cache or cache_folder()
-        self._temporary = None if base else tempfile.TemporaryDirectory(prefix="vlinders-")
-        self._folder = base / "sources" if base else Path(str(self._temporary and self._temporary.name))
+        if base is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="vlinders-")
+            base = Path(self._temporary.name)
+        self._folder = base / "sources"
 
     @cached_property
     def index(self) -> PackageIndex:

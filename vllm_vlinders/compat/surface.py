@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from vllm_vlinders.compat.diff import code_lines, readable_diff
 from vllm_vlinders.compat.locate import find_new_place
-from vllm_vlinders.compat.shape import differences
+from vllm_vlinders.compat.shape import differences, kind_of
 from vllm_vlinders.compat.sources import Release
 from vllm_vlinders.patching.fingerprint import SourceTree, fingerprint_nodes
 
@@ -56,8 +56,7 @@ def explain(surface: str, was: Release, now: Release, trees: tuple[SourceTree, S
     before, after = trees
     old, new = before.bindings(surface), after.bindings(surface)
     place, moved = surface, False
-    re_exported = bool(old and new) and type(old[-1]) is not type(new[-1])
-    if old and (not new or re_exported):
+    if old and not (new and kind_of(old[-1]) == kind_of(new[-1])):
         found = find_new_place(surface, before, after, now.root)
         if found is not None:
             place, new, moved = found.surface, found.nodes, True

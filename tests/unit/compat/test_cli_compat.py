@@ -116,6 +116,13 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     assert err.startswith("vlinders: ")
 
 
+def test_a_wrong_selection_is_wrong_usage(releases: Index, capsys: Any) -> None:
+    code, _, err = run(capsys, "scan", "--patches", "acme_compatt")
+
+    assert code == 2
+    assert err.startswith("vlinders: --patches: no module named 'acme_compatt'")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -196,6 +196,13 @@ def test_a_class_that_became_a_function_and_a_function_that_became_a_class(scan:
     )
 
 
+def test_what_stays_at_its_place_is_not_looked_for_elsewhere(scan: Scan) -> None:
+    made_async = BASE.replace("    def schedule", "    async def schedule")
+    found = changes(scan(package(made_async, legacy=BASE)))[SCHEDULE]
+
+    assert (found.change, found.detail) == (Change.SIGNATURE, "is async now")
+
+
 def test_only_an_optional_patch_that_drifts_leaves_the_release_fitting(scan: Scan) -> None:
     finding = scan(package(BASE.replace("-entry", "entry")))
 
