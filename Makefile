@@ -13,8 +13,8 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream compat \
-    compat-oldest compat-scan compat-report bench dist clean
+.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
+    compat compat-oldest compat-scan compat-report bench scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ setup: ## make .venv with vLLM and vlinders in its bin
 
 model: setup ## make the tiny demo model and its LoRA adapter in .models
 	@$(BIN)/python scripts/make_tiny_model.py
+
+deep-model: setup
+	@$(BIN)/python scripts/make_tiny_model.py --deep
 
 serve: setup model ## serve the demo model, or MODEL=..., on PORT with ARGS, until Ctrl-C
 	@exec $(BIN)/python scripts/serve.py --model "$(MODEL)" --port $(PORT) -- $(ARGS)
@@ -46,7 +49,7 @@ typecheck: setup ## check the types
 unit: setup ## run the tests that need no vLLM
 	$(BIN)/python -m pytest tests/unit
 
-pytest: setup model release ## run the unit, patch and integration tests
+pytest: setup deep-model release ## run the unit, patch and integration tests
 	$(BIN)/python -m pytest
 
 test: lint typecheck model ## run every check: style, types, vLLM's own short tests, all of ours
@@ -55,8 +58,9 @@ test: lint typecheck model ## run every check: style, types, vLLM's own short te
 
 test-upstream: setup model ## run all of vLLM's own tests that matter, stock and patched, and compare
 	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
+	VLINDERS_SCHEDULER__POLICY=fcfs $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 
-compat: compat-scan model ## run every supported release too, and renew what is known of it
+compat: compat-scan deep-model ## run every supported release too, and renew what is known of it
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
 
@@ -74,6 +78,10 @@ compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the 
 
 bench: setup model ## run the micro benchmarks
 	$(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
+
+scenarios: setup deep-model ## run the scheduling scenarios, stock and ours in turns; write docs/benchmarks.md
+	@$(BIN)/python -m pip install -q -c requirements/constraints-cpu.txt matplotlib
+	cd benchmarks && ../$(BIN)/python -m scenarios --write ../docs
 
 dist: setup ## build the wheel and the sdist, check them, and try the wheel in a clean environment
 	@scripts/dist.sh $(BIN)/python

@@ -35,8 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = None
     if find_spec("vllm") is None:
         reason = "vLLM is not installed: make setup"
-    elif not (MODEL.is_dir() and LORA.is_dir()):
-        reason = "the tiny model is missing: make model"
+    elif not (MODEL.is_dir() and LORA.is_dir() and DEEP_MODEL.is_dir()):
+        reason = "the models are missing: make model"
     for item in items:
         if reason and here in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))

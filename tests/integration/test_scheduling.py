@@ -119,6 +119,11 @@ def test_an_urgent_request_displaces_a_running_one_which_ends_complete(scheduled
             return await act(Queue(scheduled, client, SLOTS))
 
     assert asyncio.run(run()).status_code == httpx.codes.OK
+    with scheduled.client() as client:
+        processes = client.get("/vlinders/status").json()["processes"]
+    (facts,) = [p["facts"]["scheduling"] for p in processes if p["role"] == "engine_core"]
+    assert facts["policy"] == "fair"
+    assert facts["preemptions_slots"] >= 1
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,9 @@ class Workshop:
             raise CompatError(f"{self.project}: not a checkout of vllm-vlinders; start from one (--project)")
         if find_spec("torch") is None or find_spec("pytest") is None:
             raise CompatError(f"{sys.executable} has no environment for vLLM; make one: make setup")
-        if not self.model.is_dir():
-            raise CompatError(f"{self.model}: the tiny model is missing; make it: make model")
+        for model in (self.model, self.model.with_name("tiny-deep")):
+            if not model.is_dir():
+                raise CompatError(f"{model}: a model of the tests is missing; make it: make deep-model")
 
     def runnable(self, version: Version) -> Runnable:
         """Return a release that runs on the CPU; a hybrid where there is no CPU build of it.

@@ -87,7 +87,7 @@ def main(total: int) -> None:
     desk = scheduler.waiting.desk
     result = {
         "ends": crowd.ends,
-        "counts": desk.counts,
+        "counts": dict(desk.counts),
         "left": {
             "tickets": len(desk.tickets),
             "blocks": free - pool.get_num_free_blocks(),
