@@ -6,13 +6,15 @@ VLLM ?= 0.28.0
 MODEL ?= demo
 PORT ?= 8000
 ARGS ?=
+SUPPORTED ?= 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0 0.33.0
+RESULTS := vllm_vlinders/compat/results.json
 
 BIN := $(VENV)/bin
 SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream bench \
-    scenarios dist clean
+.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
+    compat compat-oldest compat-scan compat-report bench scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -50,12 +52,29 @@ unit: setup ## run the tests that need no vLLM
 pytest: setup deep-model release ## run the unit, patch and integration tests
 	$(BIN)/python -m pytest
 
-test: lint typecheck ## run every check: style, types, the short upstream tests, all of ours
-	$(BIN)/python scripts/upstream_tests.py --file test_scheduler.py test_priority_preemption_bug.py
+test: lint typecheck model ## run every check: style, types, vLLM's own short tests, all of ours
+	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own
 	@$(MAKE) --no-print-directory pytest
 
-test-upstream: setup model ## run vLLM's own scheduler tests, stock and patched, and compare
-	$(BIN)/python scripts/upstream_tests.py --compare --policy fair fcfs
+test-upstream: setup model ## run all of vLLM's own tests that matter, stock and patched, and compare
+	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
+	VLINDERS_SCHEDULER__POLICY=fcfs $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
+
+compat: compat-scan deep-model ## run every supported release too, and renew what is known of it
+	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
+	@$(MAKE) --no-print-directory compat-report
+
+compat-oldest: setup model ## scan every supported release, run vLLM's own tests on the oldest
+	$(BIN)/vlinders compat scan --recorded --brief
+	$(BIN)/vlinders compat test --vllm $(firstword $(SUPPORTED)) --only own
+
+compat-scan: setup ## scan every supported release and renew what is known of it
+	$(BIN)/vlinders compat scan --recorded --brief --results $(RESULTS)
+	@$(MAKE) --no-print-directory compat-report
+
+compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the table of results
+	$(BIN)/vlinders compat report --markdown COMPATIBILITY.md --html docs/compatibility.html \
+	    --badge docs/compatibility-badge.json
 
 bench: setup model ## run the micro benchmarks
 	$(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds

@@ -31,6 +31,7 @@ INPUTS = (
     ROOT / "vllm_vlinders" / "_version.py",
     ROOT / "scripts" / "setup_env.py",
     ROOT / "scripts" / "vllm_release.py",
+    ROOT / "vllm_vlinders" / "compat" / "runnable.py",
     CONSTRAINTS,
 )
 

@@ -73,6 +73,10 @@ class KeyRequestError(VlindersError):
         self.missing = missing
 
 
+class CompatError(VlindersError):
+    """A vLLM release cannot be examined: unknown, out of reach, or broken. One line, for a person."""
+
+
 class RequestError(VlindersError):
     """A request is refused with an HTTP error of OpenAI's shape.
 

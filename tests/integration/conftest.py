@@ -13,7 +13,7 @@ import pytest
 # The helpers beside this file; pytest's importlib mode leaves the path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import DEEP_MODEL, LORA, LORA_NAME, MODEL, RELEASE, ROOT, SLOTS, Server, Servers
+from server import DEEP_MODEL, LORA, LORA_NAME, MODEL, RELEASE, ROOT, SLOTS, Server, Servers, two_ranks
 
 KEY = "key-of-the-integration-tests"
 COMMON = (
@@ -62,7 +62,7 @@ def servers() -> Iterator[Servers]:
         Server(
             "data_parallel",
             ("--max-num-seqs", "4", "--data-parallel-size", "2"),
-            {**PATCHED, "VLLM_CPU_OMP_THREADS_BIND": "0|1"},
+            {**PATCHED, **two_ranks()},
             key=KEY,
         ),
         Server("release", COMMON, {**PATCHED, "PYTHONPATH": release}, model=DEEP_MODEL),

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from packaging.version import Version
+
+from vllm_vlinders.patching.gate import running_vllm_version
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / ".models" / "tiny"
@@ -32,7 +35,10 @@ CONTEXT = 16384
 
 
 def clean_environment(**variables: str | None) -> dict[str, str]:
-    """Return the environment without settings of vlinders or vLLM, then `variables` (None removes)."""
+    """Return the environment without settings of vlinders or vLLM, then `variables` (None removes).
+
+    A ``PYTHONPATH`` goes in front of the one that is set: another vLLM may be under test by it.
+    """
     ours = ("VLINDERS_", "VLLM_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     kept |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
@@ -41,6 +47,8 @@ def clean_environment(**variables: str | None) -> dict[str, str]:
     for name, value in variables.items():
         if value is None:
             kept.pop(name, None)
+        elif name == "PYTHONPATH":
+            kept[name] = os.pathsep.join(filter(None, [value, kept.get(name)]))
         else:
             kept[name] = value
     return kept
@@ -52,6 +60,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def two_ranks() -> dict[str, str]:
+    """Return the variables with which two ranks share the CPU, one core each."""
+    variables = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    if running_vllm_version() >= Version("0.33"):  # there each rank wants a NUMA node of its own
+        variables["VLLM_CPU_SIM_MULTI_NUMA"] = "1"
+    return variables
 
 
 def serve_command(port: int, *arguments: str, model: Path = MODEL) -> list[str]:

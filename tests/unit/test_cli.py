@@ -40,7 +40,7 @@ def test_an_invalid_setting_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_record_refuses_what_is_no_release(tmp_path: Path, capsys: Any) -> None:
     for source, expected in (
-        ("newest=x", "write VERSION=FOLDER"),
+        ("newest=x", "write VERSION or VERSION=FOLDER"),
         (f"0.32.0={tmp_path}", "no folder 'vllm'"),
     ):
         with pytest.raises(SystemExit) as caught:

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "serving": LEAVES | {"auth", "scheduling", "metrics"},
     "patching": LEAVES,
     "patches": LEAVES | {"patching", "serving", "scheduling", "metrics"},
-    "cli": LEAVES | {"auth", "patching"},
+    "compat": LEAVES | {"patching", "plugin"},
+    "cli": LEAVES | {"auth", "patching", "compat"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
 

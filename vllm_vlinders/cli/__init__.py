@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from vllm_vlinders import __version__
-from vllm_vlinders.cli import config, doctor, keys, patches, verify
-from vllm_vlinders.errors import StartupError
+from vllm_vlinders.cli import compat, config, doctor, keys, patches, verify
+from vllm_vlinders.errors import CompatError, StartupError
 
 USAGE_ERROR = 2
 
@@ -23,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartupError as error:
         print(f"vlinders: {error}", file=sys.stderr)
         return 1
+    except CompatError as error:
+        print(f"vlinders: {error}", file=sys.stderr)
+        return USAGE_ERROR
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -35,6 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vllm-vlinders {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (doctor, patches, config, keys, verify):
+    for module in (doctor, patches, compat, config, keys, verify):
         module.add_to(commands)
     return parser

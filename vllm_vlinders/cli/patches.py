@@ -10,10 +10,11 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from vllm_vlinders.cli.output import print_json, print_table
-from vllm_vlinders.patching.discover import PatchClass, discover, load_module
+from vllm_vlinders.compat.sources import Sources
+from vllm_vlinders.patching.discover import PatchClass, discover
 from vllm_vlinders.patching.fingerprint import SourceTree
 from vllm_vlinders.patching.gate import Fit, judge, running_vllm_version
-from vllm_vlinders.patching.table import TABLE_FILE, record, write_table
+from vllm_vlinders.patching.table import TABLE_FILE, record, table_path, write_table
 
 DEFAULT_SELECTION = "vllm_vlinders"
 _COLUMNS = ("patch", "feature", "fit", "versions", "required", "detail")
@@ -35,8 +36,8 @@ def add_to(commands: Any) -> None:
         "sources",
         nargs="+",
         type=_release,
-        metavar="VERSION=FOLDER",
-        help="a release and the folder that holds its vllm package",
+        metavar="VERSION[=FOLDER]",
+        help="a release, and the folder that holds its vllm package (default: from the package index)",
     )
     recorder.add_argument("--module", default=DEFAULT_SELECTION, help="whose patches to record")
     recorder.add_argument("--output", type=Path, help=f"the table (default: {TABLE_FILE} beside the patches)")
@@ -90,10 +91,12 @@ def _row(patch: PatchClass, version: Version, source: SourceTree) -> dict[str, A
 
 def run_record(arguments: argparse.Namespace) -> int:
     """Write the table of fingerprints; 1 if a release lacks a surface."""
-    releases = dict(arguments.sources)
-    patches = discover(arguments.module)
+    sources, patches = Sources(), discover(arguments.module)
+    releases = {
+        version: folder or sources.get(Version(version)).root for version, folder in arguments.sources
+    }
     table, missing = record(patches, releases)
-    path = arguments.output or _beside(patches)
+    path = arguments.output or table_path(patches[0])
     write_table(path, table)
     for sentence in missing:
         print(sentence)
@@ -101,19 +104,16 @@ def run_record(arguments: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
-def _release(source: str) -> tuple[str, Path]:
-    version, _, folder = source.partition("=")
+def _release(source: str) -> tuple[str, Path | None]:
+    version, equals, folder = source.partition("=")
     try:
         Version(version)
     except InvalidVersion:
-        message = f"{source!r}: write VERSION=FOLDER, as in 0.32.0=/path/to/site-packages"
+        message = f"{source!r}: write VERSION or VERSION=FOLDER, as in 0.32.0=/path/to/site-packages"
         raise argparse.ArgumentTypeError(message) from None
+    if not equals:
+        return version, None
     if not (Path(folder) / "vllm").is_dir():
         message = f"{source!r}: there is no folder 'vllm' in {folder!r}"
         raise argparse.ArgumentTypeError(message)
     return version, Path(folder)
-
-
-def _beside(patches: list[PatchClass]) -> Path:
-    module = load_module(patches[0].__module__)
-    return Path(str(module.__file__)).with_name(TABLE_FILE)

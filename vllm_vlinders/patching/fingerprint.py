@@ -61,6 +61,26 @@ class SourceTree:
             return self._compute(path, qualname)
         return self._cache.get(path, qualname, lambda: self._compute(path, qualname))
 
+    def bindings(self, surface: str) -> list[ast.stmt]:
+        """Return all statements that bind ``module:qualname``, in order; none where it does not exist.
+
+        Raises:
+            SyntaxError: the file is not Python this interpreter can parse.
+        """
+        module, _, qualname = surface.partition(":")
+        path = self.file_of(module)
+        return find_bindings(self.parsed(path), qualname) if path else []
+
+    def parsed(self, path: Path) -> ast.Module:
+        """Return the syntax tree of one of its files, read once.
+
+        Raises:
+            SyntaxError: the file is not Python this interpreter can parse.
+        """
+        if path not in self._trees:
+            self._trees[path] = ast.parse(path.read_bytes(), path)
+        return self._trees[path]
+
     def save(self) -> None:
         """Write the cache, if there is one."""
         if self._cache is not None:
@@ -79,9 +99,7 @@ class SourceTree:
             yield Path(spec.origin).with_suffix("")
 
     def _compute(self, path: Path, qualname: str) -> str | None:
-        if path not in self._trees:
-            self._trees[path] = ast.parse(path.read_bytes())
-        bindings = find_bindings(self._trees[path], qualname)
+        bindings = find_bindings(self.parsed(path), qualname)
         return fingerprint_nodes(bindings) if bindings else None
 
 
@@ -93,11 +111,11 @@ def find_bindings(module: ast.Module, qualname: str) -> list[ast.stmt]:
     *outer, last = qualname.split(".")
     node: ast.AST = module
     for name in outer:
-        found = [child for child in _statements(node) if _binds(child, name)]
+        found = [child for child in statements(node) if _binds(child, name)]
         if not found:
             return []
         node = found[-1]
-    return [child for child in _statements(node) if _binds(child, last)]
+    return [child for child in statements(node) if _binds(child, last)]
 
 
 def fingerprint_nodes(nodes: Iterable[ast.AST]) -> str:
@@ -109,14 +127,14 @@ def fingerprint_nodes(nodes: Iterable[ast.AST]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _statements(node: ast.AST) -> Iterator[ast.stmt]:
+def statements(node: ast.AST) -> Iterator[ast.stmt]:
     """Yield the statements of a body, also those under ``if`` and ``try``."""
     for field in ("body", "orelse", "finalbody", "handlers"):
         for child in getattr(node, field, ()):
             if isinstance(child, ast.stmt):
                 yield child
             if isinstance(child, ast.If | ast.Try | ast.ExceptHandler):
-                yield from _statements(child)
+                yield from statements(child)
 
 
 def _binds(statement: ast.stmt, name: str) -> bool:

@@ -104,15 +104,16 @@ def running_vllm_version() -> Version:
     except InvalidVersion as error:
         message = f"the installed vLLM has a version that is not PEP 440: {error}"
         raise UnsupportedVersionError(message) from None
-    return _version_from_source()
-
-
-def _version_from_source() -> Version:
-    """Read ``vllm/_version.py``: builds for other platforms carry other distribution names."""
-    path = SourceTree().file_of("vllm._version")
-    text = path.read_text(encoding="utf-8") if path else ""
-    found = re.search(r"^(?:__version__ = )?version = ['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-    if found is None:
+    version = version_in(SourceTree())
+    if version is None:
         message = "vLLM is not installed in this environment; install it first: pip install vllm"
         raise UnsupportedVersionError(message)
-    return Version(found.group(1))
+    return version
+
+
+def version_in(source: SourceTree) -> Version | None:
+    """Read ``vllm/_version.py``: builds for other platforms carry other distribution names."""
+    path = source.file_of("vllm._version")
+    text = path.read_text(encoding="utf-8") if path else ""
+    found = re.search(r"^(?:__version__ = )?version = ['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return Version(found.group(1)) if found else None

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from vllm_vlinders.errors import DeclarationError
 from vllm_vlinders.patching.declare import contains
-from vllm_vlinders.patching.discover import PatchClass
+from vllm_vlinders.patching.discover import PatchClass, load_module
 from vllm_vlinders.patching.fingerprint import SourceTree
 
 TABLE_FILE = "fingerprints.json"
@@ -27,6 +27,11 @@ def load_fingerprints(beside: str) -> Table:
         DeclarationError: the table is not readable JSON.
     """
     return _read(Path(beside).with_name(TABLE_FILE))
+
+
+def table_path(patch: PatchClass) -> Path:
+    """Return where the table of the package that declares `patch` stands: beside the patch."""
+    return Path(str(load_module(patch.__module__).__file__)).with_name(TABLE_FILE)
 
 
 def _read(path: Path) -> Table:

@@ -41,6 +41,17 @@ OPT = {
     "vocab_size": 2048,
     "torch_dtype": "float16",
 }
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **TEXT}
+GPT2 = {
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "n_embd": 128,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 1024,
+    "vocab_size": 2048,
+    "torch_dtype": "float16",
+}
 LLAVA = {
     "architectures": ["LlavaForConditionalGeneration"],
     "model_type": "llava",
@@ -109,6 +120,8 @@ QWEN_IMAGES = {
 MODELS: dict[str, dict[str, dict[str, Any]]] = {
     "facebook/opt-125m": {"config.json": OPT},
     "facebook/opt-350m": {"config.json": OPT},
+    "openai-community/gpt2": {"config.json": GPT2},
+    "meta-llama/Llama-3.2-1B": {"config.json": LLAMA},
     "llava-hf/llava-1.5-7b-hf": {
         "config.json": LLAVA,
         "processor_config.json": LLAVA_PROCESSOR,
