@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup model serve release lint format typecheck unit pytest test test-upstream bench \
-    dist clean
+.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream bench \
+    scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ setup: ## make .venv with vLLM and vlinders in its bin
 
 model: setup ## make the tiny demo model and its LoRA adapter in .models
 	@$(BIN)/python scripts/make_tiny_model.py
+
+deep-model: setup
+	@$(BIN)/python scripts/make_tiny_model.py --deep
 
 serve: setup model ## serve the demo model, or MODEL=..., on PORT with ARGS, until Ctrl-C
 	@exec $(BIN)/python scripts/serve.py --model "$(MODEL)" --port $(PORT) -- $(ARGS)
@@ -44,18 +47,22 @@ typecheck: setup ## check the types
 unit: setup ## run the tests that need no vLLM
 	$(BIN)/python -m pytest tests/unit
 
-pytest: setup model release ## run the unit, patch and integration tests
+pytest: setup deep-model release ## run the unit, patch and integration tests
 	$(BIN)/python -m pytest
 
 test: lint typecheck ## run every check: style, types, the short upstream tests, all of ours
-	$(BIN)/python scripts/upstream_tests.py --short
+	$(BIN)/python scripts/upstream_tests.py --file test_scheduler.py test_priority_preemption_bug.py
 	@$(MAKE) --no-print-directory pytest
 
 test-upstream: setup model ## run vLLM's own scheduler tests, stock and patched, and compare
-	$(BIN)/python scripts/upstream_tests.py --compare
+	$(BIN)/python scripts/upstream_tests.py --compare --policy fair fcfs
 
 bench: setup model ## run the micro benchmarks
 	$(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
+
+scenarios: setup deep-model ## run the scheduling scenarios, stock and ours in turns; write docs/benchmarks.md
+	@$(BIN)/python -m pip install -q -c requirements/constraints-cpu.txt matplotlib
+	cd benchmarks && ../$(BIN)/python -m scenarios --write ../docs
 
 dist: setup ## build the wheel and the sdist, check them, and try the wheel in a clean environment
 	@scripts/dist.sh $(BIN)/python

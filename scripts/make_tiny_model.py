@@ -20,6 +20,7 @@ VOCABULARY = 2048
 SPARE = 8  # Places left at the end of the vocabulary, for tests that need tokens of their own.
 HIDDEN = 128
 LAYERS = 2
+DEEP_LAYERS = 20
 CONTEXT = 16384
 HEADS = 4
 RANK = 8
@@ -60,8 +61,8 @@ def make_tokenizer(folder: Path) -> None:
     wrapped.save_pretrained(folder)
 
 
-def make_model(folder: Path) -> None:
-    """Save a Llama with random weights and its tokenizer."""
+def make_model(folder: Path, layers: int = LAYERS) -> None:
+    """Save a Llama of so many layers with random weights, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -72,7 +73,7 @@ def make_model(folder: Path) -> None:
         vocab_size=VOCABULARY,
         hidden_size=HIDDEN,
         intermediate_size=4 * HIDDEN,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         max_position_embeddings=CONTEXT,
@@ -119,6 +120,18 @@ def make(models: Path = MODELS) -> tuple[Path, Path]:
     return model, lora
 
 
+def make_deep(models: Path = MODELS) -> Path:
+    """Return the folder of a model with more layers, making it if it is missing.
+
+    The steps of the tiny one are so quick that the API server, busy with their outputs, answers
+    nothing else for seconds; with these it keeps up, and a queue can be watched as it grows.
+    """
+    deep = models / "tiny-deep"
+    if not deep.exists():
+        with_partial(deep, lambda folder: make_model(folder, DEEP_LAYERS))
+    return deep
+
+
 def with_partial(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a folder that appears under its name only when it is whole."""
     partial = folder.with_name(f"{folder.name}.partial")
@@ -132,8 +145,12 @@ def main() -> None:
     """Make the model and the adapter, and say where they are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=MODELS, help="folder to make them in")
-    for folder in make(parser.parse_args().models):
+    parser.add_argument("--deep", action="store_true", help="make the one of tests and benchmarks, too")
+    arguments = parser.parse_args()
+    for folder in make(arguments.models):
         print(f"Demo model: {folder}")
+    if arguments.deep:
+        print(f"Deep model: {make_deep(arguments.models)}")
 
 
 if __name__ == "__main__":

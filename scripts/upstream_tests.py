@@ -25,8 +25,14 @@ from make_tiny_model import make
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORT = ROOT / "tests" / "upstream"
-SHORT = ("test_scheduler.py", "test_priority_preemption_bug.py")
-ALL = (*SHORT, "test_priority_scheduler_random.py")
+ALL = (
+    "test_scheduler.py",
+    "test_async_scheduler.py",
+    "test_prefix_caching.py",
+    "test_priority_preemption_bug.py",
+    "test_priority_scheduler_random.py",
+)
+POLICIES = ("fair", "fcfs", "priority", "sjf", "round_robin", "deadline")
 # The multimodal tests import torchvision, whose build on PyPI fails on CPU torch for want of two
 # operators. Declaring them is enough: no test calls them.
 TORCHVISION = "torchvision==0.28.0"
@@ -93,9 +99,12 @@ def prepare(release: str) -> Path:
     return folder
 
 
-def run(folder: Path, file: str, *, patched: bool) -> dict[str, bool]:
-    """Run one test file; return which of its tests passed. Skipped tests do not count."""
-    kind = "patched" if patched else "stock"
+def run(folder: Path, file: str, policy: str | None) -> dict[str, bool]:
+    """Run one test file, stock or with the patches and a policy; return which of its tests passed.
+
+    Skipped tests do not count.
+    """
+    kind = policy or "stock"
     print(f"\n{file}, {kind}", flush=True)
     report = folder / f"{Path(file).stem}.{kind}.xml"
     report.unlink(missing_ok=True)
@@ -106,7 +115,8 @@ def run(folder: Path, file: str, *, patched: bool) -> dict[str, bool]:
         ),
         "HF_HUB_CACHE": str(folder / "hub"),
         "HF_HUB_OFFLINE": "1",
-        "VLLM_CUSTOM_PATCHES": "vllm_vlinders" if patched else "",
+        "VLLM_CUSTOM_PATCHES": "vllm_vlinders" if policy else "",
+        "VLINDERS_SCHEDULER__POLICY": policy or "fair",
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "vlinders_upstream", "--tb=short"]
     command += ["-W", "ignore", "-p", "no:cacheprovider", f"--junitxml={report}"]
@@ -123,25 +133,23 @@ def run(folder: Path, file: str, *, patched: bool) -> dict[str, bool]:
 def main() -> int:
     """Run the chosen files and tell the difference that the patches make."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="leave out the random test (5 min)")
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--compare", action="store_true", help="run stock too, and compare")
-    mode.add_argument("--stock", action="store_true", help="run stock only")
+    parser.add_argument("--file", nargs="+", default=ALL, choices=ALL, help="which of the test files")
+    parser.add_argument("--compare", action="store_true", help="run stock too, and compare")
+    parser.add_argument("--policy", nargs="+", default=["fair"], choices=POLICIES, help="scheduling policies")
     arguments = parser.parse_args()
     release = version("vllm").partition("+")[0]
     folder = prepare(release)
-    kinds = [False, True] if arguments.compare else [not arguments.stock]
     lines, good = [], True
-    for file in SHORT if arguments.short else ALL:
-        runs = [run(folder, file, patched=patched) for patched in kinds]
-        # Where stock does not run, every test is expected to pass, as they all do on stock.
-        before, after = runs[0], runs[-1]
-        expected = set(after) if kinds == [True] else {name for name in before if before[name]}
-        passed = sum(after.values())
-        broken = sorted(name for name in expected if not after.get(name))
-        good = good and bool(passed) and not broken
-        lines.append(f"{file}: {passed} of {len(after)} passed, {len(broken)} that should pass do not")
-        lines += [f"  {name}" for name in broken]
+    for file in arguments.file:
+        stock = run(folder, file, None) if arguments.compare else None
+        for policy in arguments.policy:
+            after = run(folder, file, policy)
+            # Where stock does not run, every test is expected to pass, as they all do on stock.
+            expected = set(after) if stock is None else {name for name in stock if stock[name]}
+            broken = sorted(name for name in expected if not after.get(name))
+            good = good and bool(expected) and not broken
+            passed = f"{sum(after.values())} of {len(after)} passed, {len(broken)} that should pass do not"
+            lines += [f"{file}, {policy}: {passed}", *(f"  {name}" for name in broken)]
     print(f"\nvLLM {release}, its own tests", *lines, sep="\n")
     return 0 if good else 1
 

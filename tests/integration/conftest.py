@@ -35,11 +35,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = None
     if find_spec("vllm") is None:
         reason = "vLLM is not installed: make setup"
-    elif not (MODEL.is_dir() and LORA.is_dir()):
-        reason = "the tiny model is missing: make model"
+    elif not (MODEL.is_dir() and LORA.is_dir() and DEEP_MODEL.is_dir()):
+        reason = "the models are missing: make model"
     for item in items:
         if reason and here in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+SCHEDULED = PATCHED | {
+    "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true",
+    "VLINDERS_SCHEDULER__DEADLINE_MS__LOW": "400",
+    "VLINDERS_SCHEDULER__TENANTS__LIMITED__MAX_QUEUE": "3",
+    "VLINDERS_SCHEDULER__TENANTS__CAPPED__PRIORITY__CAP": "40",
+    "VLINDERS_SCHEDULER__TENANTS__CAPPED__PRIORITY__DEFAULT": "20",
+}
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +57,7 @@ def servers() -> Iterator[Servers]:
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
         Server("patched", COMMON, PATCHED, model=DEEP_MODEL),
+        Server("scheduled", COMMON, SCHEDULED, model=DEEP_MODEL),
         Server("stock", COMMON, model=DEEP_MODEL),
         Server(
             "data_parallel",
@@ -65,6 +75,12 @@ def servers() -> Iterator[Servers]:
 def patched(servers: Servers) -> Server:
     """Vanilla flags, LoRA, two slots; the patches are on."""
     return servers.get("patched")
+
+
+@pytest.fixture
+def scheduled(servers: Servers) -> Server:
+    """As `patched`, with tenants, limits and deadlines."""
+    return servers.get("scheduled")
 
 
 @pytest.fixture

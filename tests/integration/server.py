@@ -27,7 +27,6 @@ RELEASE = "0.28.0"
 """The oldest supported vLLM."""
 START_SECONDS = 240
 STOP_SECONDS = 20
-DEEP_LAYERS = 20
 CONTEXT = 16384
 """The longest request of the shared servers, in tokens."""
 
@@ -53,21 +52,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def make_deep_model() -> None:
-    """Make the tiny model with more layers, unless it is there.
-
-    The steps of the tiny one are so quick that the API server, busy with their outputs, answers
-    nothing else for seconds; with these it keeps up, and a queue can be watched as it grows.
-    """
-    if DEEP_MODEL.is_dir():
-        return
-    program = (
-        f"import make_tiny_model as m; m.LAYERS = {DEEP_LAYERS}; from pathlib import Path; "
-        f"m.with_partial(Path({str(DEEP_MODEL)!r}), m.make_model)"
-    )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT / "scripts", check=True)
 
 
 def serve_command(port: int, *arguments: str, model: Path = MODEL) -> list[str]:
@@ -124,8 +108,6 @@ class Server:
         Raises:
             RuntimeError: it ended or did not become healthy; the message ends with its log.
         """
-        if self.model == DEEP_MODEL:
-            make_deep_model()
         with tempfile.NamedTemporaryFile(prefix=f"vllm-{self.name}-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
             extra = ("--api-key", self.key) if self.key else ()

@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_server")]
 SCRIPTS = Path(__file__).parent / "offline"
 
 
-def run(script: str) -> dict[str, Any]:
+def run(script: str, *arguments: str, **variables: str) -> dict[str, Any]:
     """Run one of the offline scripts with the patches; return what it found."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / script)],
-        env=clean_environment(VLLM_CUSTOM_PATCHES="vllm_vlinders"),
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        env=clean_environment(VLLM_CUSTOM_PATCHES="vllm_vlinders", **variables),
         capture_output=True,
         text=True,
         timeout=200,
@@ -53,3 +53,51 @@ def test_when_kv_blocks_run_out_the_urgent_request_is_never_preempted() -> None:
     assert sum(result["normal"]) > 0
     assert result["urgent"] == 0
     assert result["as_alone"]
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["plain", "no prefix caching", "short chunks", "n-gram speculation", "lora", "structured output"],
+)
+def test_an_urgent_request_takes_the_slot_of_a_running_one_which_resumes_unharmed(mode: str) -> None:
+    result = run("slots.py", mode)
+
+    assert result["preemptions"] == 1
+    assert result["order"][0] == "urgent"
+    assert result["as_alone"]
+    assert result["left"] == [0, 0]
+
+
+def test_of_5000_random_requests_all_are_accounted_for_and_nothing_is_left_behind() -> None:
+    freely = {
+        "VLINDERS_SCHEDULER__PREEMPTION__MAX_PER_SECOND": "1000",
+        "VLINDERS_SCHEDULER__PREEMPTION__COOLDOWN_SECONDS": "0",
+        "VLINDERS_SCHEDULER__MAX_QUEUE": "60",
+        "VLINDERS_SCHEDULER__LOCALITY__SLACK_TOKENS": "100",
+    }
+    result = run("stress.py", "5000", **freely)
+
+    assert sum(result["ends"].values()) == 5000
+    assert set(result["ends"]) == {"length", "left", "vlinders:deadline", "vlinders:queue_full"}
+    assert result["counts"]["preemptions_slots"] > 100
+    assert "policy_errors" not in result["counts"]
+    assert set(result["left"].values()) == {0}
+
+
+def test_a_reset_and_a_pause_of_the_engine_lose_and_change_nothing() -> None:
+    result = run("interruptions.py")
+
+    assert result["reset"]
+    assert result["pause"]
+    assert not result["ran in the pause"]
+    assert result["waiting in the pause"] == 4
+    assert result["left"] == [0, 0, 0]
+
+
+def test_pooling_requests_are_ordered_and_turned_away_too() -> None:
+    result = run("pooling.py")
+
+    assert result["order"] == ["1000/2", "50/4", "5/1", "0/0", "0/3"]
+    assert result["empty"] == ["late"]
+    assert result["shed"] == 1
+    assert result["left"] == 0

@@ -19,7 +19,7 @@ from server import CONTEXT, NAME, Server
 
 PATIENCE_SECONDS = 120
 HOLDERS = 5
-PRIORITY = "X-Vlinders-Priority"
+PRIORITY, TENANT, DEADLINE = "X-Vlinders-Priority", "X-Vlinders-Tenant", "X-Vlinders-Deadline-Ms"
 ENDLESS = CONTEXT - 200
 POLL_SECONDS = 0.05
 
@@ -35,6 +35,9 @@ class Call:
     path: str = "/v1/completions"
     stream: bool = False
     tokens: int = 6
+    tenant: str | None = None
+    deadline_ms: int | str | None = None
+    n: int = 1
 
     def json(self) -> dict[str, Any]:
         """Return the body."""
@@ -52,11 +55,14 @@ class Call:
             fields["priority"] = self.body
         if self.stream:
             fields["stream"] = True
+        if self.n > 1:
+            fields |= {"n": self.n, "temperature": 1}
         return fields
 
     def headers(self) -> dict[str, str]:
-        """Return the priority header, if any."""
-        return {} if self.header is None else {PRIORITY: str(self.header)}
+        """Return the headers of ours that are given."""
+        given = {PRIORITY: self.header, TENANT: self.tenant, DEADLINE: self.deadline_ms}
+        return {name: str(value) for name, value in given.items() if value is not None}
 
 
 class Queue:
@@ -70,17 +76,17 @@ class Queue:
         self._holders: list[asyncio.Task[None]] = []
         self._calls: list[asyncio.Task[None]] = []
 
-    async def hold(self) -> None:
-        """Occupy every slot with requests more urgent than any other, with some in reserve.
+    async def hold(self, priority: int) -> None:
+        """Occupy every slot with requests of `priority`, with some in reserve.
 
         A holder that ends is followed at once by one of the reserve, and joins the reserve again.
         """
-        self._holders = [asyncio.create_task(self._hold_on(number)) for number in range(HOLDERS)]
+        self._holders = [asyncio.create_task(self._hold_on(number, priority)) for number in range(HOLDERS)]
         await self.until(running=self.slots, waiting=HOLDERS - self.slots)
 
-    async def _hold_on(self, number: int) -> None:
+    async def _hold_on(self, number: int, priority: int) -> None:
         while True:
-            await self._send(Call(f"holder {number}", header=1000, tokens=ENDLESS), note=False)
+            await self._send(Call(f"holder {number}", header=priority, tokens=ENDLESS), note=False)
 
     async def line_up(self, calls: Sequence[Call]) -> None:
         """Send `calls`; each is in the queue before the next one is sent."""
@@ -130,19 +136,26 @@ class Queue:
             if task.done():
                 task.result()
 
+    async def answer(self, call: Call) -> httpx.Response:
+        """Send `call` and return its answer, whatever it is."""
+        return await self.client.post(call.path, json=call.json(), headers=call.headers())
+
     async def _send(self, call: Call, *, note: bool = True) -> None:
-        async with self.client.stream(
-            "POST", call.path, json=call.json(), headers=call.headers()
-        ) as response:
-            body = b"".join([part async for part in response.aiter_bytes()])
-        assert response.status_code == httpx.codes.OK, body
+        response = await self.answer(call)
+        assert response.status_code == httpx.codes.OK, response.text
         if note:
             self.completed.append(call.name)
 
 
 @asynccontextmanager
-async def full_batch(server: Server, slots: int) -> AsyncIterator[Queue]:
-    """Provide the queue of a server whose slots are all taken; afterwards, nothing is left in it."""
+async def full_batch(server: Server, slots: int, *, priority: int = 1000) -> AsyncIterator[Queue]:
+    """Provide the queue of a server whose slots are all taken; afterwards, nothing is left in it.
+
+    Args:
+        server: has no other traffic.
+        slots: its ``--max-num-seqs``.
+        priority: of the requests that take the slots; as it is given, more urgent than any other.
+    """
     # A connection per request: a server that stalls past its keep-alive closes idle ones unannounced.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
@@ -150,7 +163,7 @@ async def full_batch(server: Server, slots: int) -> AsyncIterator[Queue]:
     ) as client:
         queue = Queue(server, client, slots)
         try:
-            await queue.hold()
+            await queue.hold(priority)
             yield queue
         finally:
             await queue.disconnect_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
+from vllm_vlinders.patches.scheduling_desk import show
 from vllm_vlinders.patching.declare import VLLMPatch
 from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
@@ -42,4 +43,5 @@ class SchedulerAccount(VLLMPatch):
             desk.started(new.req_id)
         if desk.contended:
             desk.charge(output.num_scheduled_tokens)
+        show(desk)
         return output

@@ -34,6 +34,7 @@ class SchedulerVictim(VLLMPatch):
     relies_on = (
         f"{_SCHEDULER}._preempt_request",
         f"{_SCHEDULER}._is_blocked_waiting_status",
+        "vllm.v1.structured_output.request:StructuredOutputRequest.grammar",
         "vllm.v1.core.block_pool:BlockPool.get_num_free_blocks",
         "vllm.v1.core.kv_cache_manager:KVCacheManager.get_computed_blocks",
     )

@@ -7,10 +7,13 @@ from typing import Any
 from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.logs import make_logger
 from vllm_vlinders.patching.front_end import exit_refusing
+from vllm_vlinders.patching.lifecycle import publish_facts
 from vllm_vlinders.scheduling.desk import Desk
 from vllm_vlinders.scheduling.ticket import Ticket
 from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 from vllm_vlinders.settings import active_settings
+
+SHOW_SECONDS = 1.0
 
 
 def install_queues(scheduler: Any) -> None:
@@ -26,12 +29,25 @@ def install_queues(scheduler: Any) -> None:
     from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue
 
     if not isinstance(scheduler.waiting, FCFSRequestQueue):
+        make_logger(active_settings().logging).warning(
+            "vLLM's own priority queue stays, as --scheduling-policy asks for it: scheduler.policy, tenants, "
+            "deadlines and max_queue have no effect"
+        )
         return
     RequestQueue.register(WaitingQueue)
     desk = _make_desk(scheduler)
     scheduler.waiting = WaitingQueue(desk)
     if hasattr(scheduler, "skipped_waiting"):
         scheduler.skipped_waiting = WaitingQueue(desk)
+
+
+def show(desk: Desk) -> None:
+    """Show in ``/vlinders/status`` what has been counted, at most once in `SHOW_SECONDS`."""
+    now = desk.clock()
+    if now - desk.shown_at < SHOW_SECONDS or desk.shown == desk.counts:
+        return
+    desk.shown_at, desk.shown = now, desk.counts.copy()
+    publish_facts("scheduling", {"policy": desk.settings.policy, **desk.counts})
 
 
 def _make_desk(scheduler: Any) -> Desk:

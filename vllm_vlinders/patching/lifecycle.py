@@ -233,6 +233,16 @@ def mark_api_server() -> None:
         _current.mark_api_server()
 
 
+def publish_facts(subject: str, facts: dict[str, Any]) -> None:
+    """Show `facts`, JSON-serialisable, with the patches of this process in ``/vlinders/status``.
+
+    It writes a small file: not for every step.
+    """
+    if _current is not None:
+        _current.process.facts[subject] = facts
+        _current.process.publish()
+
+
 def start(selection: str) -> Lifecycle:
     """Start the lifecycle of this process; a second call returns the first one's.
 

@@ -65,7 +65,11 @@ class PatchReport:
 
 @dataclass(slots=True)
 class ProcessReport:
-    """The patches of one process. `started` tells a reused pid from the one that reported."""
+    """The patches of one process.
+
+    `started` tells a reused pid from the one that reported; `facts` is what patches have to tell, by
+    subject.
+    """
 
     pid: int
     name: str
@@ -73,6 +77,7 @@ class ProcessReport:
     vllm: str
     started: str = ""
     patches: list[PatchReport] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def publish(self) -> None:
         """Write the report, atomically, for the other processes of this server to read."""

@@ -1,12 +1,13 @@
-"""Bands: the named ranges of the priority scale, and how waiting lifts a request through them.
+"""Bands: the named ranges of the priority scale, and what waiting is worth on that scale.
 
 A priority has a *level*: the number of its band, plus how far up in the band it stands. Waiting adds
 one level every ``aging_seconds``, to all alike. So the order of two waiting requests never changes,
 and one number, fixed at arrival, stands for it: ``since``, the arrival moved back by what the level
 is worth. The lower ``since`` comes first.
 
-Hence the bound: a request of level l that arrived at a is overtaken only by requests that arrived
-before ``a + (5 - l) * aging_seconds``, for no request arrives with a level of 5 or more.
+Hence the bound of the policy ``priority``: a request of level l that arrived at a is overtaken only by
+requests that arrived before ``a + (5 - l) * aging_seconds``, for no request arrives with a level of 5
+or more.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ BANDS = (
     Band("high", 91, 100),
     Band("urgent", 101, 1000),
 )
-OVERDUE = len(BANDS)
-"""The band of requests that have waited themselves past every other."""
 
 
 def level(priority: int) -> float:

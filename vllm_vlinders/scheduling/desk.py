@@ -48,6 +48,7 @@ class Desk:
         tickets: of all requests that have not ended, by request id.
         step: the number of the scheduling step; within one, the first request stays the first.
         counts: what has happened, for people: ``aged``, ``shed_…``, ``preemptions_…``, ``policy_errors``.
+        shown: `counts` as people have last been shown them, at the moment `shown_at`.
         outbox: refused requests whose clients are still to be told, each with its ``stop_reason``.
 
     Raises:
@@ -65,10 +66,12 @@ class Desk:
         self.clock = clock
         self.cached_prefix = cached_prefix
         self.ledger = Ledger({name: tenant.weight for name, tenant in settings.tenants.items()})
-        self.preemption = Preemption(settings.preemption)
+        self.preemption = Preemption(settings.preemption, self.ledger.weight)
         self.tickets: dict[str, Ticket] = {}
         self.step = 0
         self.counts: Counter[str] = Counter()
+        self.shown: Counter[str] = Counter()
+        self.shown_at = float("-inf")
         self.outbox: list[tuple[Waiting, str]] = []
         self._policy_class = policy_class(settings.policy)
         self._policies: list[Policy] = []
@@ -113,7 +116,9 @@ class Desk:
         ticket = self.tickets.get(request.request_id) or self._draw(request)
         self._front -= 1
         ticket.place = self._front
-        ticket.resumed = request.num_preemptions > 0
+        if request.num_preemptions != ticket.preemptions:
+            ticket.preemptions = request.num_preemptions
+            ticket.queued = self.clock()
         self.ledger.wait(ticket.tenant)
         self._enter(ticket)
         return ticket
@@ -132,7 +137,9 @@ class Desk:
         self._deadlines.discard(ticket)
         waited = self.clock() - ticket.arrival
         self._mean_wait += _SMOOTHING * (waited - self._mean_wait)
-        self.counts["aged"] += waited >= self.settings.aging_seconds
+        self.counts["started"] += 1
+        if waited >= self.settings.aging_seconds:
+            self.counts["aged"] += 1
 
     def finished(self, request_id: str) -> None:
         """Forget the request, which has ended; let the policies learn from it."""

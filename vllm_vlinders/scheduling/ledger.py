@@ -29,13 +29,17 @@ class Ledger:
         self._order: LazyHeap[str] = LazyHeap()
         self._last = 0.0
 
+    def weight(self, tenant: str) -> float:
+        """Return the weight of `tenant`."""
+        return self._weights.get(tenant, self._default)
+
     def served(self, tenant: str) -> float:
         """Return the weighted service of `tenant` so far, lifts included."""
         return self._served.get(tenant, 0.0)
 
     def charge(self, tenant: str, service: float) -> None:
         """Note that `tenant` was served `service` (weighted tokens)."""
-        share = service / self._weights.get(tenant, self._default)
+        share = service / self.weight(tenant)
         self._served[tenant] = self._served.get(tenant, 0.0) + share
 
     def arrive(self, tenant: str) -> None:

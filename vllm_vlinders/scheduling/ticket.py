@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vllm_vlinders.scheduling.bands import band_of
@@ -23,10 +23,12 @@ class Ticket:
         prompt_tokens: length of the prompt.
         max_tokens: the most tokens it may generate.
         deadline: the moment by which it must have started; None: never.
+        queued: when it last began to wait: at its arrival, or when it was preempted.
         place: its place in the order of arrival; the lower came first.
-        resumed: it ran, was preempted, and waits to go on.
+        preemptions: how often it has been preempted.
         charged: how many of its token positions its tenant has been charged for.
-        preempted_at: when it last made room for a more urgent one.
+        preempted_at: when it last made room for another.
+        band: the number of the band of its priority.
     """
 
     request: Any
@@ -38,11 +40,13 @@ class Ticket:
     max_tokens: int
     deadline: float | None = None
     place: int = 0
-    resumed: bool = False
+    preemptions: int = 0
     charged: int = 0
     preempted_at: float = float("-inf")
+    queued: float = field(init=False)
+    band: int = field(init=False)
 
-    @property
-    def band(self) -> int:
-        """Return the number of the band of its priority."""
-        return band_of(self.priority)
+    def __post_init__(self) -> None:
+        """Find the band, which is asked for often."""
+        self.queued = self.arrival
+        self.band = band_of(self.priority)

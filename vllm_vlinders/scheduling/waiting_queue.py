@@ -35,6 +35,11 @@ class WaitingQueue(Generic[R]):
         """Tell whether priority rules (`Policy.by_priority`)."""
         return self._policy.by_priority
 
+    @property
+    def by_share(self) -> bool:
+        """Tell whether tenants have shares of the slots (`Policy.by_share`)."""
+        return self._policy.by_share
+
     def add_request(self, request: R) -> None:
         """Put `request` behind its equals."""
         self._take_in(request, self.desk.arrive(request))

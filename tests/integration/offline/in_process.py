@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MODEL = Path(__file__).resolve().parents[3] / ".models" / "tiny"
+MODELS = Path(__file__).resolve().parents[3] / ".models"
+MODEL = MODELS / "tiny"
+LORA = MODELS / "tiny-lora"
 
 
 def make_llm(**options: Any) -> Any:

@@ -31,6 +31,7 @@ class FakeRequest:
     trace_headers: Mapping[str, str] | None = None
     place: int = 0
     arrival: float = 0.0
+    queued: float = 0.0
 
     def __post_init__(self) -> None:
         self.trace_headers = encode(Tags(self.tenant, self.start_within), None)

@@ -79,42 +79,76 @@ def test_an_abort_after_the_limit_was_hit_is_not_refused() -> None:
     assert desk.refusals() == []
 
 
-def running(priority: int, recomputation: int = 0, arrival: float = 0.0) -> Candidate:
-    return Candidate(Ticket(None, "t", priority, arrival, arrival, 1, 1), recomputation)
+def running(priority: int, recomputation: int = 0, tenant: str = "t") -> Candidate:
+    return Candidate(Ticket(None, tenant, priority, 0.0, 0.0, 1, 1), recomputation)
+
+
+def preemption_with(**section: float) -> Preemption:
+    return Preemption(PreemptionSettings.model_validate(section), weight)
+
+
+def weight(tenant: str) -> float:
+    return {"big": 3.0}.get(tenant, 1.0)
+
+
+def anybody(_: Ticket) -> bool:
+    return True
 
 
 def test_the_cheapest_victim_is_of_the_lowest_band_then_of_the_least_recomputation() -> None:
-    preemption = Preemption(PreemptionSettings())
-    urgent = running(100).ticket
     costly, cheap, higher = running(0, 500), running(0, 20), running(40, 1)
-    assert preemption.choose(urgent, [costly, cheap, higher], now=0) is cheap.ticket
+    assert preemption_with().choose([costly, cheap, higher], anybody, now=0) is cheap.ticket
 
 
 def test_the_gap_the_rate_and_the_cool_down_are_kept() -> None:
-    settings = PreemptionSettings(min_gap=50, max_per_second=2, cooldown_seconds=10)
-    preemption = Preemption(settings)
+    preemption = preemption_with(min_gap=50, max_per_second=2, cooldown_seconds=10)
     urgent = running(100).ticket
-    assert not preemption.wanted(urgent, lowest=51, now=0)
-    assert preemption.wanted(urgent, lowest=50, now=0)
+    assert not preemption.urgent(urgent, running(51).ticket)
+    assert preemption.urgent(urgent, running(50).ticket)
     one, other = running(0), running(10)
-    assert preemption.choose(urgent, [one, other], now=0.0) is one.ticket
-    assert preemption.choose(urgent, [one, other], now=0.5) is other.ticket
-    assert not preemption.wanted(urgent, lowest=0, now=0.9)
-    assert preemption.wanted(urgent, lowest=0, now=1.0)
-    assert preemption.choose(urgent, [one, other], now=9.9) is None
-    assert preemption.choose(urgent, [one, other], now=10.0) is one.ticket
-    assert not Preemption(PreemptionSettings(enabled=False)).wanted(urgent, lowest=0, now=0)
+    assert preemption.choose([one, other], anybody, now=0.0) is one.ticket
+    assert preemption.choose([one, other], anybody, now=0.5) is other.ticket
+    assert not preemption.may(0.9)
+    assert preemption.may(1.0)
+    assert preemption.choose([one, other], anybody, now=9.9) is None
+    assert preemption.choose([one, other], anybody, now=10.0) is one.ticket
+    assert not preemption_with(enabled=False).may(0)
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.integers(1, 5))
 def test_never_more_preemptions_in_any_second_than_allowed(gaps: list[float], limit: int) -> None:
-    preemption = Preemption(PreemptionSettings(max_per_second=limit, cooldown_seconds=0))
-    urgent, now, done = running(100).ticket, 0.0, []
+    preemption = preemption_with(max_per_second=limit, cooldown_seconds=0)
+    now, done = 0.0, []
     for gap in gaps:
         now += gap
-        if preemption.wanted(urgent, lowest=0, now=now) and preemption.choose(urgent, [running(0)], now):
+        if preemption.may(now) and preemption.choose([running(0)], anybody, now):
             done.append(now)
     assert all(sum(begin <= moment < begin + 1 for moment in done) <= limit for begin in done)
+
+
+@pytest.mark.parametrize(
+    ("running_tenants", "debtors"),
+    [
+        ("aaaaaaaa", {"a"}),  # two tenants, four slots each
+        ("aaaaabbb", {"a"}),
+        ("aaaabbbb", set()),  # b has its share
+        ("aaccccccc", {"c"}),
+        ("cdefghij", set()),  # none runs more than its share
+    ],
+)
+def test_a_slot_is_owed_by_those_above_their_share(running_tenants: str, debtors: set[str]) -> None:
+    tickets = [running(0, tenant=tenant).ticket for tenant in running_tenants]
+    waiting = running(0, tenant="b").ticket
+    assert preemption_with().over_share(waiting, tickets, slots=8) == debtors
+
+
+def test_shares_follow_the_weights() -> None:
+    preemption = preemption_with()
+    tickets = [running(0, tenant=tenant).ticket for tenant in ["big"] * 6 + ["b"] * 2]
+    assert preemption.over_share(running(0, tenant="b").ticket, tickets, slots=8) == set()
+    assert preemption.over_share(running(0, tenant="big").ticket, tickets, slots=8) == set()
+    tickets = [running(0, tenant=tenant).ticket for tenant in ["big"] * 5 + ["b"] * 3]
+    assert preemption.over_share(running(0, tenant="big").ticket, tickets, slots=8) == {"b"}
 
 
 def test_tags_cross_and_leave_the_headers_as_they_were() -> None:

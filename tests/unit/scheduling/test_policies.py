@@ -53,6 +53,33 @@ def test_under_endless_urgent_load_the_normal_one_is_served_within_its_bound(pol
     assert clock.now - begin <= bound + 4  # and the four that were ahead by then, a second each
 
 
+def test_a_long_queue_of_its_own_gains_a_tenant_nothing() -> None:
+    clock = FakeClock()
+    desk = make_desk(clock, policy="fair", aging_seconds=AGING)
+    queue: WaitingQueue[FakeRequest] = WaitingQueue(desk)
+    for _ in range(20):
+        queue.add_request(FakeRequest(tenant="big"))
+    desk.ledger.charge("big", 1000)
+    clock.now += 100 * AGING
+    small = FakeRequest(tenant="small")
+    queue.add_request(small)
+    desk.ledger.charge("big", 1)
+    assert queue.peek_request() is small
+
+
+def test_a_displaced_request_has_not_aged_while_it_ran() -> None:
+    clock = FakeClock()
+    queue: WaitingQueue[FakeRequest] = WaitingQueue(make_desk(clock, policy="fair", aging_seconds=AGING))
+    victim, urgent = FakeRequest(0), FakeRequest(60)
+    queue.add_request(victim)
+    queue.pop_request()
+    clock.now += 100 * AGING
+    victim.num_preemptions = 1
+    queue.prepend_request(victim)
+    queue.add_request(urgent)
+    assert queue.peek_request() is urgent
+
+
 def test_shortest_job_first_learns_how_much_a_tenant_generates() -> None:
     desk = make_desk(policy="sjf")
     queue: WaitingQueue[FakeRequest] = WaitingQueue(desk)
@@ -100,16 +127,27 @@ def test_round_robin_gives_every_tenant_its_turn() -> None:
 def test_preempted_requests_resume_before_their_peers_but_not_before_higher_bands() -> None:
     desk = make_desk(policy="fair")
     queue: WaitingQueue[FakeRequest] = WaitingQueue(desk)
-    victim = FakeRequest(tenant="a")
+    peer, victim, urgent = FakeRequest(), FakeRequest(), FakeRequest(60)
     queue.add_request(victim)
     queue.pop_request()
-    desk.ledger.charge("a", 1000)
-    peer, urgent = FakeRequest(tenant="b"), FakeRequest(60, tenant="b")
     queue.add_request(peer)
     queue.add_request(urgent)
     victim.num_preemptions = 1
     queue.prepend_request(victim)
     assert [queue.pop_request() for _ in range(3)] == [urgent, victim, peer]
+
+
+def test_a_displaced_request_does_not_overtake_the_tenant_it_made_room_for() -> None:
+    desk = make_desk(policy="fair")
+    queue: WaitingQueue[FakeRequest] = WaitingQueue(desk)
+    victim, small = FakeRequest(tenant="big"), FakeRequest(tenant="small")
+    queue.add_request(victim)
+    queue.pop_request()
+    queue.add_request(small)
+    desk.ledger.charge("big", 1000)
+    victim.num_preemptions = 1
+    queue.prepend_request(victim)
+    assert queue.peek_request() is small
 
 
 def test_the_settings_know_all_policies() -> None:

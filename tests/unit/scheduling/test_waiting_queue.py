@@ -42,7 +42,7 @@ class Machine(RuleBasedStateMachine):
     def add(self, urgency: int, tenant: str) -> None:
         request = FakeRequest(urgency, tenant, start_within=urgency + 1.0, max_tokens=1 + urgency % 7)
         self.back += 1
-        request.place, request.arrival = self.back, self.clock.now
+        request.place, request.arrival, request.queued = self.back, self.clock.now, self.clock.now
         self.queue.add_request(request)
         self.waiting.append(request)
 
@@ -71,6 +71,7 @@ class Machine(RuleBasedStateMachine):
         request = data.draw(st.sampled_from(self.running))
         self.running.remove(request)
         request.num_preemptions += 1
+        request.queued = self.clock.now
         self.front -= 1
         request.place = self.front
         self.queue.prepend_request(request)
@@ -145,16 +146,16 @@ class ByPriority(Machine):
 class Fair(Machine):
     policy = "fair"
 
+    def level(self, band: int) -> float:
+        oldest = min(r.queued for r in self.waiting if band_of(r.urgency) == band)
+        return band + (self.clock.now - oldest) / AGING
+
     def order(self, request: FakeRequest) -> Any:
-        reached = band_of(request.urgency)
-        while reached < 5 and since(request) + (reached + 1) * AGING <= self.clock.now:
-            reached += 1
-        if request.num_preemptions:
-            return -reached, 0, 0.0, since(request), request.place
+        band = band_of(request.urgency)
         served = self.desk.ledger.served(request.tenant)
-        equals = [r for r in self.waiting if r.tenant == request.tenant and not r.num_preemptions]
-        oldest = min(equals, key=lambda r: (since(r), r.place))
-        return -reached, 1, served, *((0, 0) if oldest is request else (1, since(request)))
+        own = [r for r in self.waiting if r.tenant == request.tenant and band_of(r.urgency) == band]
+        first = min(own, key=lambda r: (r.num_preemptions == 0, since(r), r.place))
+        return round(-self.level(band), 9), -band, served, first is not request
 
 
 class Deadline(Machine):
@@ -223,6 +224,7 @@ def test_what_was_peeked_is_popped_although_time_passes() -> None:
     queue: Queue = WaitingQueue(make_desk(clock, policy="fair", aging_seconds=AGING))
     old, urgent = FakeRequest(0), FakeRequest(60)
     queue.add_request(old)
+    clock.now += 1.9 * AGING
     queue.add_request(urgent)
     assert queue.peek_request() is urgent
     clock.now += 10 * AGING
@@ -271,6 +273,6 @@ def test_removed_requests_do_not_pile_up() -> None:
         queue.add_request(request)
         queue.remove_request(request)
         desk.finished(request.request_id)
-    assert len(queue._policy._promotions._heap) < 200  # type: ignore[attr-defined]
+    assert len(queue._policy._bands[0]._by_age._heap) < 200  # type: ignore[attr-defined]
     assert len(desk.ledger._served) < 3000
     assert len(desk.tickets) == 1

@@ -38,16 +38,19 @@ class Policy(ABC):
     Class attributes:
         by_priority: whether priority rules, so that the least urgent running request is the victim
             when KV blocks run out, and an urgent waiting one may take a running one's slot.
+        by_share: whether, besides, a tenant that runs less than its share may take a slot of one
+            that runs more.
     """
 
     by_priority: ClassVar[bool] = False
+    by_share: ClassVar[bool] = False
 
     def __init__(self, surroundings: Surroundings) -> None:
         self.surroundings = surroundings
 
     @abstractmethod
     def add(self, ticket: Ticket) -> None:
-        """Take in `ticket`: new, skipped in this step, or of a preempted request (``resumed``)."""
+        """Take in `ticket`: new, skipped in this step, or of a preempted request."""
 
     @abstractmethod
     def discard(self, ticket: Ticket) -> None:

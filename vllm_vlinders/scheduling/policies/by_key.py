@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from vllm_vlinders.scheduling.bands import OVERDUE
+from vllm_vlinders.scheduling.bands import BANDS
 from vllm_vlinders.scheduling.policies.base import KeyPolicy, Surroundings
 from vllm_vlinders.scheduling.ticket import Ticket
 
@@ -65,4 +65,4 @@ class EarliestDeadlineFirst(KeyPolicy):
         """Return the moment it is due."""
         if ticket.deadline is not None:
             return ticket.deadline
-        return ticket.arrival + OVERDUE * self.surroundings.settings.aging_seconds
+        return ticket.arrival + len(BANDS) * self.surroundings.settings.aging_seconds

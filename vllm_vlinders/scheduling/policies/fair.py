@@ -1,10 +1,10 @@
-"""``fair``: bands; within a band tenants by their service; within a tenant by aged priority."""
+"""``fair``: bands with aging; in a band tenants by their service; in a tenant by aged priority."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vllm_vlinders.scheduling.bands import OVERDUE
+from vllm_vlinders.scheduling.bands import BANDS
 from vllm_vlinders.scheduling.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.ledger import Ledger, refreshed_key
 from vllm_vlinders.scheduling.policies.base import Policy, Surroundings
@@ -12,7 +12,11 @@ from vllm_vlinders.scheduling.ticket import Ticket
 
 
 class Fair(Policy):
-    """Virtual token counters (`Ledger`) in each band; waiting lifts a request from band to band.
+    """Virtual token counters (`Ledger`) in each band; a band rises while its oldest request waits.
+
+    It is the band that rises, by one for every ``aging_seconds``, and not the request: so a tenant
+    gains nothing by a long queue of its own, and inside the band the shares stay fair. Of the bands
+    that have requests, the one is served whose number plus the rise is highest.
 
     With ``locality`` on, the tenants whose service is within ``slack_tokens`` of the lowest are
     equals, and the request with the longest cached prefix among their first ones is next: the idea of
@@ -21,95 +25,82 @@ class Fair(Policy):
     """
 
     by_priority: ClassVar[bool] = True
+    by_share: ClassVar[bool] = True
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
-        self._bands = [_Band(surroundings) for _ in range(OVERDUE + 1)]
-        self._band_of: dict[Ticket, int] = {}
-        self._promotions: LazyHeap[Ticket] = LazyHeap()
+        self._bands = [_Band(surroundings) for _ in BANDS]
         self._aging_seconds = surroundings.settings.aging_seconds
 
     def add(self, ticket: Ticket) -> None:
-        """Take in `ticket`, in the band it has reached by now."""
-        number, now = ticket.band, self.surroundings.clock()
-        while number < OVERDUE and self._leaves(ticket, number) <= now:
-            number += 1
-        self._enter(ticket, number)
+        """Take in `ticket`."""
+        self._bands[ticket.band].add(ticket)
 
     def discard(self, ticket: Ticket) -> None:
         """Let go of `ticket`."""
-        self._bands[self._band_of.pop(ticket)].discard(ticket)
-        self._promotions.discard(ticket)
+        self._bands[ticket.band].discard(ticket)
 
     def first(self) -> Ticket:
-        """Return the next ticket of the highest band that has any.
+        """Return the next ticket of the band that stands highest.
 
         Raises:
             IndexError: none is held.
         """
-        self._promote()
-        for band in reversed(self._bands):
-            if band:
-                return band.first()
-        message = "no request waits"
-        raise IndexError(message)
+        highest = min(
+            (number for number, band in enumerate(self._bands) if band), key=self._standing, default=None
+        )
+        if highest is None:
+            message = "no request waits"
+            raise IndexError(message)
+        return self._bands[highest].first()
 
     def rank(self, ticket: Ticket) -> Any:
-        """Return band, lane, the tenant's service, and the moment it counts as waiting from."""
+        """Return the standing of the band, the tenant's service, and the order among the tenant's own."""
         served = self.surroundings.ledger.served(ticket.tenant)
-        band = self._band_of.get(ticket, ticket.band)
-        return -band, not ticket.resumed, 0 if ticket.resumed else served, ticket.since, ticket.place
+        return self._standing(ticket.band), served, _order(ticket)
 
-    def _promote(self) -> None:
-        if not self._promotions:
-            return
-        now = self.surroundings.clock()
-        while self._promotions and self._promotions.first_key() <= now:
-            ticket = self._promotions.first()
-            self._promotions.discard(ticket)
-            number = self._band_of[ticket]
-            self._bands[number].discard(ticket)
-            self._enter(ticket, number + 1)
+    def _standing(self, number: int) -> tuple[float, int]:
+        """Return the sort key of a band that has requests.
 
-    def _enter(self, ticket: Ticket, number: int) -> None:
-        self._band_of[ticket] = number
-        self._bands[number].add(ticket)
-        if number < OVERDUE:
-            self._promotions.push(ticket, self._leaves(ticket, number))
+        All rise alike as time passes, so the moment from which the oldest has waited says it all.
+        """
+        return self._bands[number].oldest() - number * self._aging_seconds, -number
 
-    def _leaves(self, ticket: Ticket, number: int) -> float:
-        """Return when `ticket` has waited itself out of band `number`."""
-        return ticket.since + (number + 1) * self._aging_seconds
+
+def _order(ticket: Ticket) -> tuple[bool, float, int]:
+    """Return the sort key within a tenant: those that were preempted, then by aged priority, then by arrival."""
+    return not ticket.preemptions, ticket.since, ticket.place
 
 
 class _Band:
-    """The tickets of one band: those that resume, by aged priority; then tenants by their service."""
+    """The tickets of one band, by tenants, and the tenants by their service."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._ledger: Ledger = surroundings.ledger
         self._cached_prefix = surroundings.cached_prefix
         self._locality = surroundings.settings.locality
-        self._resumed: LazyHeap[Ticket] = LazyHeap()
+        self._by_age: LazyHeap[Ticket] = LazyHeap()
         self._tickets: dict[str, LazyHeap[Ticket]] = {}
         self._tenants: LazyHeap[str] = LazyHeap()
 
     def __bool__(self) -> bool:
-        return bool(self._resumed) or bool(self._tickets)
+        return bool(self._tickets)
+
+    def oldest(self) -> float:
+        """Return since when the oldest ticket waits."""
+        since: float = self._by_age.first_key()
+        return since
 
     def add(self, ticket: Ticket) -> None:
-        if ticket.resumed:
-            self._resumed.push(ticket, (ticket.since, ticket.place))
-            return
+        self._by_age.push(ticket, ticket.queued)
         tickets = self._tickets.get(ticket.tenant)
         if tickets is None:
             tickets = self._tickets[ticket.tenant] = LazyHeap()
             self._tenants.push(ticket.tenant, self._ledger.served(ticket.tenant))
-        tickets.push(ticket, (ticket.since, ticket.place))
+        tickets.push(ticket, _order(ticket))
 
     def discard(self, ticket: Ticket) -> None:
-        if ticket in self._resumed:
-            self._resumed.discard(ticket)
-            return
+        self._by_age.discard(ticket)
         tickets = self._tickets[ticket.tenant]
         tickets.discard(ticket)
         if not tickets:
@@ -117,8 +108,6 @@ class _Band:
             self._tenants.discard(ticket.tenant)
 
     def first(self) -> Ticket:
-        if self._resumed:
-            return self._resumed.first()
         lowest = refreshed_key(self._tenants, self._ledger)
         if not self._locality.slack_tokens:
             return self._tickets[self._tenants.first()].first()
