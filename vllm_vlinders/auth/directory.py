@@ -75,7 +75,7 @@ class KeyDirectory:
     def status(self) -> dict[str, Any]:
         """Return what operators want to know, JSON-serialisable."""
         return {
-            "keys": len(self.index.records),
+            "keys": len(self.index),
             "store": "ok" if self.problem is None else self.problem,
             "last_read_seconds_ago": round(time.time() - self._refreshed, 1),
         }

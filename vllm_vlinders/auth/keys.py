@@ -11,6 +11,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.errors import CredentialError, SettingsError
@@ -91,20 +92,33 @@ def redact(text: str) -> str:
     return _KEY_ANYWHERE.sub(lambda found: found[0][: len(PREFIX) + 12] + "_…", text)
 
 
+class _Known(NamedTuple):
+    record: KeyRecord
+    digest: bytes
+    principal: Principal
+
+
 class KeyIndex:
     """All keys of the store, as one process has them in memory."""
 
     def __init__(self, pepper: Pepper) -> None:
-        self.records: dict[str, KeyRecord] = {}
-        self.digests: dict[str, bytes] = {}
         self.used: dict[str, float] = {}
+        self._known: dict[str, _Known] = {}
         self._pepper = pepper
         self._nobody = pepper.digest("")
 
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def records(self) -> dict[str, KeyRecord]:
+        """All records, by id."""
+        return {key_id: known.record for key_id, known in self._known.items()}
+
     def put(self, record: KeyRecord) -> None:
         """Add `record`, or put it in the place of the one of its id."""
-        self.digests[record.id] = bytes.fromhex(record.digest)
-        self.records[record.id] = record
+        principal = Principal(record.principal, record.tenant, record.role, record.id)
+        self._known[record.id] = _Known(record, bytes.fromhex(record.digest), principal)
 
     def authenticate(self, key: str, now: float) -> Principal:
         """Return whose `key` it is.
@@ -116,12 +130,13 @@ class KeyIndex:
         if found is None:
             raise CredentialError("malformed")
         key_id = found[1]
-        right = hmac.compare_digest(self._pepper.digest(key), self.digests.get(key_id, self._nobody))
-        record = self.records.get(key_id)
-        if not right or record is None:
-            raise CredentialError("unknown" if record is None else "wrong", key_id)
-        state = record.state(now)
+        known = self._known.get(key_id)
+        digest = self._nobody if known is None else known.digest
+        right = hmac.compare_digest(self._pepper.digest(key), digest)
+        if not right or known is None:
+            raise CredentialError("unknown" if known is None else "wrong", key_id)
+        state = known.record.state(now)
         if state != "active":
             raise CredentialError(state, key_id)
         self.used[key_id] = now
-        return Principal(record.principal, record.tenant, record.role, key_id)
+        return known.principal

@@ -20,7 +20,7 @@ from vllm_vlinders.patching.declare import contains
 from vllm_vlinders.patching.discover import discover
 from vllm_vlinders.patching.front_end import check_front_end
 from vllm_vlinders.patching.gate import running_vllm_version
-from vllm_vlinders.settings import load_settings
+from vllm_vlinders.settings import load_settings, reveal
 
 _COLUMNS = ("check", "result", "found", "fix")
 _PLUGIN = "vlinders"
@@ -68,6 +68,7 @@ def examine() -> Iterator[Finding]:
     yield _plugin()
     yield _selection()
     yield _guarded("settings", _settings, "correct the key named here; `vlinders config schema` lists all")
+    yield _guarded("auth", _auth, "correct what it names; docs/auth.md walks through it")
     yield _guarded("patches", _patches, "see `vlinders patches` for each patch")
     yield _guarded("front end", _front_end, "use vLLM's Python API server")
 
@@ -107,6 +108,24 @@ def _selection() -> Finding:
 def _settings() -> Finding:
     load_settings()
     return Finding("settings", os.environ.get("VLINDERS_CONFIG") or "defaults and environment")
+
+
+def _auth() -> Finding:
+    auth = load_settings().auth
+    if auth is None:
+        return Finding("auth", "no section auth: the server is as open as stock vLLM")
+    if auth.keys is None:
+        return Finding("auth", "closed; API keys are not kept here")
+    from vllm_vlinders.auth.keys import Pepper
+    from vllm_vlinders.auth.store import open_store
+
+    Pepper(reveal(auth.keys.pepper, "auth.keys.pepper"))
+    store = open_store(auth.keys)
+    known = sum(1 for _ in store.all())
+    store.close()
+    return Finding(
+        "auth", f"closed; {known} API keys", "" if known else "make the first: vlinders keys create"
+    )
 
 
 def _patches() -> Finding:

@@ -17,6 +17,11 @@ from vllm_vlinders.serving.exchange import Exchange, Header
 
 _WORK = ("POST", "WEBSOCKET")
 _MANAGEMENT = "/vlinders/"
+_KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens", "tokens_per_day": "tokens"}
+_NAMES = {
+    kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
+}
 
 
 async def admit(exchange: Exchange) -> None:
@@ -63,22 +68,20 @@ def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> N
 
 def _headers(levels: Iterable[Level]) -> list[Header]:
     """Return what tells the caller how much is left: of the limit of each kind that has the least."""
+    least: dict[str, Level] = {}
+    for level in levels:
+        kind = _KINDS.get(level.charge.limit)
+        if kind is not None and (kind not in least or level.remaining < least[kind].remaining):
+            least[kind] = level
     headers: list[Header] = []
-    for kind in ("requests", "tokens"):
-        of_kind = [level for level in levels if level.charge.limit.startswith(f"{kind}_per_")]
-        if of_kind:
-            level = min(of_kind, key=lambda level: level.remaining)
-            reset = math.ceil(level.reset_ms / 1000)
-            headers += _rate_limit(kind, level.charge.most, level.remaining, reset)
+    for kind, level in least.items():
+        headers += _rate_limit(kind, level.charge.most, level.remaining, -(-level.reset_ms // 1000))
     return headers
 
 
 def _rate_limit(kind: str, limit: int, remaining: int, reset: int) -> list[Header]:
-    return [
-        (f"x-ratelimit-limit-{kind}".encode(), str(limit).encode()),
-        (f"x-ratelimit-remaining-{kind}".encode(), str(remaining).encode()),
-        (f"x-ratelimit-reset-{kind}".encode(), f"{reset}s".encode()),
-    ]
+    limits, remains, resets = _NAMES[kind]
+    return [(limits, b"%d" % limit), (remains, b"%d" % remaining), (resets, b"%ds" % reset)]
 
 
 def _too_much(refusal: Refusal) -> RequestError:
@@ -109,8 +112,8 @@ def _too_much(refusal: Refusal) -> RequestError:
             f"{message}, this request may need {asked}; again in {seconds} s",
         )
         headers["Retry-After"] = str(seconds)
-        kind = charge.limit.partition("_per_")[0]
-        if kind in ("requests", "tokens"):
+        kind = _KINDS.get(charge.limit)
+        if kind is not None:
             left = max(0, charge.most - refusal.used)
             headers |= {
                 name.decode(): value.decode() for name, value in _rate_limit(kind, charge.most, left, seconds)

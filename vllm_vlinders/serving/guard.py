@@ -16,6 +16,7 @@ from vllm_vlinders.serving.body import read_payload
 from vllm_vlinders.serving.exchange import Exchange
 
 _WITH_BODY = ("POST", "PUT", "PATCH")
+_AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
 _RANK, _SESSION = b"x-data-parallel-rank", b"x-session-id"
 _MOST_WAITING = 256
 _LONGEST_PATH = 200
@@ -34,14 +35,15 @@ async def authenticate(exchange: Exchange) -> None:
     access = active_access()
     if access is None or is_preflight(exchange):
         return
-    if exchange.path in access.settings.open_paths:
-        _check_headers(exchange, access)
+    opened = exchange.path in access.settings.open_paths
+    if not opened:
+        started = time.perf_counter()
+        exchange.on_finish.append(lambda: _record(access, exchange, started))
+    given = _read_headers(exchange, access)
+    if opened:
         return
-    started = time.perf_counter()
-    exchange.on_finish.append(lambda: _record(access, exchange, started))
-    _check_headers(exchange, access)
     try:
-        shown = credential(exchange.header("authorization"), exchange.header("x-api-key"))
+        shown = credential(given[_AUTHORIZATION], given[_API_KEY])
         principal = await access.authenticator.authenticate(shown)
     except CredentialError as error:
         if error.reason != "missing":  # who shows nothing tries out nothing
@@ -68,9 +70,9 @@ async def authorize(exchange: Exchange) -> None:
     if access is None or grant is None:
         return
     grant.check_path(exchange.path)
-    without = {name for name, may in ((_RANK, grant.role.rank), (_SESSION, grant.role.session)) if not may}
-    headers = exchange.scope["headers"]
-    exchange.scope["headers"] = [header for header in headers if header[0] not in without]
+    for name, may in ((_RANK, grant.role.rank), (_SESSION, grant.role.session)):
+        if not may:
+            exchange.scope["headers"] = [h for h in exchange.scope["headers"] if h[0] != name]
     if exchange.method in _WITH_BODY:
         await read_payload(exchange, access.settings.max_body_bytes)
     if exchange.payload is not None:
@@ -91,12 +93,23 @@ def is_preflight(exchange: Exchange) -> bool:
     )
 
 
-def _check_headers(exchange: Exchange, access: Access) -> None:
-    size = sum(len(name) + len(value) for name, value in exchange.scope["headers"])
+def _read_headers(exchange: Exchange, access: Access) -> dict[bytes, list[str]]:
+    """Return the values of the headers that can hold a credential.
+
+    Raises:
+        RequestError: all headers together are larger than allowed (431).
+    """
+    size = 0
+    found: dict[bytes, list[str]] = {_AUTHORIZATION: [], _API_KEY: []}
+    for name, value in exchange.scope["headers"]:
+        size += len(name) + len(value)
+        if name in found:
+            found[name].append(value.decode("latin-1"))
     most = access.settings.max_header_bytes
     if size > most:
         message = f"the request headers are larger than {most} bytes (auth.max_header_bytes)"
         raise RequestError(message, status=431, code="headers_too_large")
+    return found
 
 
 async def _slow_down(access: Access, exchange: Exchange) -> None:

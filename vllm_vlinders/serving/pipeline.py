@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import ExitStack
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
@@ -40,8 +41,9 @@ class Pipeline:
         try:
             await self._answer(exchange, answer)
         finally:
-            for finish in exchange.on_finish:
-                finish()
+            with ExitStack() as at_end:  # all are called, should one of them fail
+                for finish in reversed(exchange.on_finish):
+                    at_end.callback(finish)
 
     async def _answer(self, exchange: Exchange, answer: _Answer) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 from guarded_site import bearer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -244,6 +247,48 @@ def test_bodies_and_headers_have_limits(make_site: Any) -> None:
     assert site.reached == []
     whole = site.client.post(CHAT, content=b'{"a": 1}', headers={**key, **json_type}).json()
     assert whole["body"] == '{"a": 1}'
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = (
+    "model",
+    "messages",
+    "prompt",
+    "input",
+    "n",
+    "best_of",
+    "max_tokens",
+    "max_completion_tokens",
+    "background",
+)
+BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6).map(
+    lambda body: json.dumps(body).encode()
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@given(content=BODIES | st.binary(max_size=40), kind=st.sampled_from(["application/json", "text/plain", ""]))
+def test_no_body_breaks_the_stages(limited: Any, content: bytes, kind: str) -> None:
+    site, key = limited
+    headers = {**bearer(key), "content-type": kind}
+    answer = site.client.post("/v1/load", content=content, headers=headers)
+    assert answer.status_code in (400, 403, 404, 429)
+    if answer.status_code != 404:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.fixture
+def limited(make_site: Any) -> Any:
+    role = {"models": ["m*"], "endpoints": ["/v1/load"], "max_n": 2, "max_tokens": 50, "max_context": 500}
+    limits = {"tokens_per_minute": 5000, "money_per_day": 5, "concurrent_requests": 1}
+    site = make_site(
+        roles={"held": role}, quotas={"tenants": {"acme": limits}, "prices": {"default": {"input": 1}}}
+    )
+    return site, site.key(role="held")
 
 
 def test_many_at_once_are_admitted_exactly(make_site: Any) -> None:

@@ -30,7 +30,7 @@ from vllm_vlinders.errors import SettingsError
 
 _ROW = 64
 _BYTES = _ROW * 8
-_FIRST_ROWS = 1024
+_FIRST_ROWS = 16_384
 _MOST_STARTS = 100_000
 _MAGIC = 0x0153_524C_444E_4C56
 _IS, _ROWS, _USED, _MOVES = range(4)
@@ -66,6 +66,8 @@ class Ledger:
 
     def reserve(self, charges: Sequence[Charge], now_ms: int) -> Receipt | Refusal:
         """Count all `charges`, or, where one of them has no room, none."""
+        if not charges:
+            return Receipt((), ())
         with _Lock(self._file):
             self._catch_up()
             places = self._places(charges, now_ms)
@@ -91,6 +93,9 @@ class Ledger:
             entries: of one or several receipts.
             used: says, of all charges of one limit together, how much it was.
         """
+        entries = tuple(entries)
+        if not entries:
+            return
         left: dict[tuple[str, str], int] = {}
         starts: dict[tuple[str, str], int] = {}
         with _Lock(self._file):

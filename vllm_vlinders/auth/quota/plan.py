@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.auth.quota.charge import Charge
@@ -39,8 +38,7 @@ _PROMPT_FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """Tokens of prompts and of answers."""
 
     prompt: int = 0
@@ -50,9 +48,6 @@ class Amount:
     def tokens(self) -> int:
         """Both together."""
         return self.prompt + self.output
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(self.prompt + other.prompt, self.output + other.output)
 
     def beyond(self, other: Amount) -> Amount:
         """Return what this is more than `other`."""
