@@ -50,7 +50,7 @@ def test_every_supported_release_is_in_the_table_and_fits() -> None:
     assert set(RESULTS.rows) == set(FINGERPRINTS), RENEW
     for release, row in RESULTS.rows.items():
         assert contains(SUPPORTED_VLLM, Version(release))
-        assert row.level in (Level.PROVEN, Level.HYBRID, Level.STATIC), release
+        assert row.level not in (None, Level.DRIFTED, Level.FAILED), release
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
