@@ -24,6 +24,8 @@ LORA = ROOT / ".models" / "tiny-lora"
 DEEP_MODEL = ROOT / ".models" / "tiny-deep"
 NAME = "tiny"
 LORA_NAME = "code"
+ELSEWHERE = {"api_server_llm_engine_priority", "api_server_render_pipeline"}
+"""Patches of what `vllm serve` does not import of itself: the offline engine, the render server."""
 SLOTS = 2
 """How many requests the shared servers run at once."""
 RELEASE = "0.28.0"

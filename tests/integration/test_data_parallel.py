@@ -8,13 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from server import Server
+from server import ELSEWHERE, Server
 from traffic import PRIORITY, Call
 from vllm_vlinders.patches import PATCHES
 from vllm_vlinders.patching.gate import running_vllm_version
 
 pytestmark = pytest.mark.slow
-OFFLINE_ALONE = "api_server_llm_engine_priority"
 SETTLE_SECONDS = 30
 
 
@@ -22,7 +21,7 @@ def acting_in(process: str) -> set[str]:
     """Return the patches that a server of the running vLLM applies in such a process."""
     version = running_vllm_version()
     chosen = {patch.name for patch in PATCHES if patch.process == process and patch.target_for(version)}
-    return chosen - {OFFLINE_ALONE}
+    return chosen - ELSEWHERE
 
 
 def processes_of(server: Server) -> dict[str, list[dict[str, str]]]:
