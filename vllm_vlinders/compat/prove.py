@@ -14,6 +14,7 @@ from vllm_vlinders.compat.pytest_runs import PytestRun, start_pytest
 from vllm_vlinders.compat.runs import OURS, Run, Suite, all_must_pass, compare
 from vllm_vlinders.compat.workshop import Runnable, Workshop
 from vllm_vlinders.errors import CompatError
+from vllm_vlinders.patching.discover import discover
 
 SHORT = (
     "v1/core/test_scheduler.py",
@@ -75,6 +76,7 @@ class Prover:
             hybrid=runnable.hybrid,
             python=platform.python_version(),
             vlinders=__version__,
+            patches=[patch.name for patch in discover(self._patches) if patch.target_for(version)],
             suites=suites,
         )
 

