@@ -50,6 +50,15 @@ class LazyHeap(Generic[T]):
         """
         return self._first()[0]
 
+    def first_with_key(self) -> tuple[T, Any]:
+        """Return the first item and its key.
+
+        Raises:
+            IndexError: the heap is empty.
+        """
+        entry = self._first()
+        return entry[2], entry[0]
+
     def firsts(self, limit: int) -> list[T]:
         """Return up to `limit` first items in order, in O(limit log limit) where few were removed."""
         found: list[T] = []
@@ -76,9 +85,12 @@ class LazyHeap(Generic[T]):
         return iter(self._entry)
 
     def _first(self) -> tuple[Any, int, T]:
-        while not self._holds(self._heap[0]):
-            heapq.heappop(self._heap)
-        return self._heap[0]
+        heap, entries = self._heap, self._entry
+        entry = heap[0]
+        while entries.get(entry[2]) != entry[1]:
+            heapq.heappop(heap)
+            entry = heap[0]
+        return entry
 
     def _holds(self, entry: tuple[Any, int, T]) -> bool:
         return self._entry.get(entry[2]) == entry[1]

@@ -87,8 +87,8 @@ def refreshed_key(order: LazyHeap[str], ledger: Ledger) -> float:
         IndexError: `order` is empty.
     """
     while True:
-        key: float = order.first_key()
-        served = ledger.served(order.first())
+        tenant, key = order.first_with_key()
+        served = ledger.served(tenant)
         if served <= key:
-            return key
-        order.push(order.first(), served)
+            return served
+        order.push(tenant, served)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from vllm_vlinders.scheduling.bands import BANDS
@@ -46,9 +47,10 @@ class Fair(Policy):
         Raises:
             IndexError: none is held.
         """
-        highest = min(
-            (number for number, band in enumerate(self._bands) if band), key=self._standing, default=None
-        )
+        highest, standing = None, math.inf
+        for number in range(len(self._bands) - 1, -1, -1):
+            if self._standing(number) < standing:
+                highest, standing = number, self._standing(number)
         if highest is None:
             message = "no request waits"
             raise IndexError(message)
@@ -57,14 +59,14 @@ class Fair(Policy):
     def rank(self, ticket: Ticket) -> Any:
         """Return the standing of the band, the tenant's service, and the order among the tenant's own."""
         served = self.surroundings.ledger.served(ticket.tenant)
-        return self._standing(ticket.band), served, _order(ticket)
+        return self._standing(ticket.band), -ticket.band, served, _order(ticket)
 
-    def _standing(self, number: int) -> tuple[float, int]:
-        """Return the sort key of a band that has requests.
+    def _standing(self, number: int) -> float:
+        """Return the sort key of a band, infinite if it is empty; of equals the higher band comes first.
 
         All rise alike as time passes, so the moment from which the oldest has waited says it all.
         """
-        return self._bands[number].oldest() - number * self._aging_seconds, -number
+        return self._bands[number].oldest - number * self._aging_seconds
 
 
 def _order(ticket: Ticket) -> tuple[bool, float, int]:
@@ -82,17 +84,12 @@ class _Band:
         self._by_age: LazyHeap[Ticket] = LazyHeap()
         self._tickets: dict[str, LazyHeap[Ticket]] = {}
         self._tenants: LazyHeap[str] = LazyHeap()
-
-    def __bool__(self) -> bool:
-        return bool(self._tickets)
-
-    def oldest(self) -> float:
-        """Return since when the oldest ticket waits."""
-        since: float = self._by_age.first_key()
-        return since
+        self.oldest = math.inf
+        """Since when its oldest ticket waits."""
 
     def add(self, ticket: Ticket) -> None:
         self._by_age.push(ticket, ticket.queued)
+        self.oldest = min(self.oldest, ticket.queued)
         tickets = self._tickets.get(ticket.tenant)
         if tickets is None:
             tickets = self._tickets[ticket.tenant] = LazyHeap()
@@ -101,6 +98,8 @@ class _Band:
 
     def discard(self, ticket: Ticket) -> None:
         self._by_age.discard(ticket)
+        if ticket.queued <= self.oldest:
+            self.oldest = self._by_age.first_key() if self._by_age else math.inf
         tickets = self._tickets[ticket.tenant]
         tickets.discard(ticket)
         if not tickets:
