@@ -51,7 +51,7 @@ def test_a_closed_server_is_proven_closed(
         assert site.reached == []
         code, report = verify(capsys, url, "--key", "env:ADMIN_KEY")
         assert report["findings"] == []
-        site.access.directory.problem = "the disk is gone"
+        monkeypatch.setattr(site.access.directory, "status", lambda: {"store": "the disk is gone"})
         code, report = verify(capsys, url, "--key", "env:ADMIN_KEY")
         assert (code, report["findings"][0]["found"]) == (1, "the disk is gone")
         monkeypatch.setenv("ADMIN_KEY", site.key(role="user"))
