@@ -77,6 +77,7 @@ setup(
             "redis>=5.0",
             "starlette>=0.40",
             "tblib>=3.0",
+            "uvicorn>=0.30",
             "websockets>=13",
         ],
         "dev": [

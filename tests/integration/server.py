@@ -89,6 +89,7 @@ class Server:
         variables: environment variables; None removes one.
         key: an API key that the server asks for and `client` sends.
         model: the folder of the model.
+        patience: seconds in which it must be healthy.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Server:
     variables: dict[str, str | None] = field(default_factory=dict)
     key: str | None = None
     model: Path = MODEL
+    patience: float = START_SECONDS
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     _log: Path | None = None
@@ -138,7 +140,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.patience
         while not self._healthy():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 code = self.process.poll()

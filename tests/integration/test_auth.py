@@ -24,7 +24,8 @@ from websockets.sync.client import connect
 
 from server import LORA, LORA_NAME, MODEL, ROOT, START_SECONDS, Server, clean_environment, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+PATIENCE = 420  # four API servers have more to load than one
 BIN = Path(sys.executable).parent
 TOKENS = 3000
 COMMAND_LINE = "command-line-key-of-the-tests"
@@ -60,7 +61,7 @@ class Guarded:
         self.admin = self.key("ops", "admin")
         arguments = ("--api-server-count", "4", "--enable-lora", "--max-lora-rank", "8")
         adapters = ("--lora-modules", f"{LORA_NAME}={LORA}", "--api-key", COMMAND_LINE)
-        self.server = Server("guarded", (*arguments, *adapters), dict(self.variables))
+        self.server = Server("guarded", (*arguments, *adapters), dict(self.variables), patience=PATIENCE)
 
     def vlinders(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the command line beside the server."""

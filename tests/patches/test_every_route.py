@@ -15,11 +15,14 @@ WALK = """
 import asyncio, json, os, sys
 os.environ["VLLM_SERVER_DEV_MODE"] = "1"
 from vllm.plugins import load_general_plugins
-load_general_plugins()
+if sys.argv[2] == "early":
+    load_general_plugins()
 try:
     from vllm.entrypoints.launchers.api_server import entry
+    import vllm.entrypoints.launchers.render.entry
 except ImportError:
     from vllm.entrypoints.openai import api_server as entry
+load_general_plugins()
 from vllm.tasks import GENERATION_TASKS, POOLING_TASKS
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 try:
@@ -38,7 +41,9 @@ args = make_arg_parser(FlexibleArgumentParser()).parse_args(
      "--enable-tokenizer-info-endpoint", "--enable-offline-docs",
      *(["--root-path", root] if root else [])])
 app = entry.build_app(args, (*GENERATION_TASKS, *POOLING_TASKS, "render"))
-assert app.user_middleware[0].cls is Pipeline
+assert [m.cls is Pipeline for m in app.user_middleware].index(True) == 0
+assert sum(m.cls is Pipeline for m in app.user_middleware) == 1
+assert len([r for r in app.routes if getattr(r, "path", "") == "/vlinders/status"]) == 1
 assert not any(m.cls.__name__ == "AuthenticationMiddleware" for m in app.user_middleware)
 assert args.api_key == ["command-line"]
 reached = []
@@ -110,8 +115,8 @@ asyncio.run(walk())
 """
 
 
-@pytest.mark.parametrize("root", ["", "/proxy"])
-def test_no_route_of_vllm_is_open(root: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("root", "when"), [("", "late"), ("/proxy", "early")])
+def test_no_route_of_vllm_is_open(root: str, when: str, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VLINDERS_")}
     environ = {
         **kept,
@@ -124,7 +129,7 @@ def test_no_route_of_vllm_is_open(root: str, tmp_path: Path) -> None:
         "TEST_PEPPER": "a pepper of the tests",
     }
     done = subprocess.run(
-        [sys.executable, "-c", WALK, root], capture_output=True, text=True, env=environ, timeout=280
+        [sys.executable, "-c", WALK, root, when], capture_output=True, text=True, env=environ, timeout=280
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])

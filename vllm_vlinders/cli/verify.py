@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from vllm_vlinders.cli.output import print_json, print_table
 from vllm_vlinders.settings import AuthSettings, load_settings, reveal
@@ -137,7 +137,7 @@ def examine(
     for path in dict.fromkeys(path.replace("*", "x") for path in paths):
         for form in _forms(path):
             for method in _METHODS if form == path else ("GET",):
-                if form not in opened:
+                if unquote(form.partition("?")[0]) not in opened:
                     yield from _refused(server, method, form, {}, asked)
     for headers in _WRONG:
         yield from _refused(server, "GET", "/v1/models", headers, asked)

@@ -16,12 +16,26 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
+_building = False
+
+
 def build_guarded(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **options: Any) -> FastAPI:
     """Build vLLM's application by `build_app`; the pipeline stands outermost, whatever else there is.
 
     Raises:
         SystemExit: the settings ask for a guard that cannot be had: nothing is ever answered.
     """
+    global _building  # noqa: PLW0603 -- one application at a time, by nature
+    if _building:  # two patches wrap the one function: the outer one does the work
+        return build_app(args, *more, **options)
+    _building = True
+    try:
+        return _build(build_app, args, *more, **options)
+    finally:
+        _building = False
+
+
+def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **options: Any) -> FastAPI:
     from starlette.middleware import Middleware
 
     from vllm_vlinders.patching.lifecycle import mark_api_server

@@ -35,7 +35,7 @@ class Site:
             Mount("/mounted", routes=[Route("/deep", self.answer)]),
         ]
         app = Starlette(routes=routes)
-        app.router.routes.extend(management_routes(lambda: {"fine": True}, ()))
+        app.router.routes.extend(management_routes(lambda: {"fine": True, "processes": []}, ()))
         app.add_middleware(Pipeline)
         self.app = app
         self.client = TestClient(app)
