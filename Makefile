@@ -52,11 +52,11 @@ unit: setup ## run the tests that need no vLLM
 pytest: setup deep-model release ## run the unit, patch and integration tests
 	$(BIN)/python -m pytest
 
-test: lint typecheck model ## run every check: style, types, vLLM's own short tests, all of ours
+test: lint typecheck deep-model ## run every check: style, types, vLLM's own short tests, all of ours
 	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own
 	@$(MAKE) --no-print-directory pytest
 
-test-upstream: setup model ## run all of vLLM's own tests that matter, stock and patched, and compare
+test-upstream: setup deep-model ## run all of vLLM's own tests that matter, stock and patched, and compare
 	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 	VLINDERS_SCHEDULER__POLICY=fcfs $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 
@@ -64,7 +64,7 @@ compat: compat-scan deep-model ## run every supported release too, and renew wha
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
 
-compat-oldest: setup model ## scan every supported release, run vLLM's own tests on the oldest
+compat-oldest: setup deep-model ## scan every supported release, run vLLM's own tests on the oldest
 	$(BIN)/vlinders compat scan --recorded --brief
 	$(BIN)/vlinders compat test --vllm $(firstword $(SUPPORTED)) --only own
 
