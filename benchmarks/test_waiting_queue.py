@@ -43,6 +43,7 @@ class Request:
     num_prompt_tokens: int = 100
     max_tokens: int = 100
     num_preemptions: int = 0
+    resumable: bool = False
     num_output_tokens: int = 0
     num_computed_tokens: int = 100
 

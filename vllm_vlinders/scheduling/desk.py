@@ -32,6 +32,7 @@ class Waiting(Protocol):
     num_output_tokens: int
     num_computed_tokens: int
     num_preemptions: int
+    resumable: bool
     trace_headers: Mapping[str, str] | None
 
 
@@ -102,8 +103,16 @@ class Desk:
             self._on_policy_failure(error)
 
     def arrive(self, request: Waiting) -> Ticket:
-        """Draw the ticket of a request that joins a queue at its end."""
+        """Return the ticket of a request that joins a queue at its end.
+
+        One that comes from another queue keeps its place; the next input of a session that streams
+        its input is a new arrival.
+        """
         before = self.tickets.get(request.request_id)
+        if before is not None and not request.resumable:
+            self.ledger.wait(before.tenant)
+            self._enter(before)
+            return before
         ticket = self._draw(request) if before is None else self._renew(before, request)
         self._back += 1
         ticket.place = self._back

@@ -26,6 +26,7 @@ class FakeRequest:
     request_id: str = field(default_factory=lambda: f"r{next(_ids)}")
     client_index: int = 0
     num_preemptions: int = 0
+    resumable: bool = False
     num_computed_tokens: int = 0
     num_output_tokens: int = 0
     trace_headers: Mapping[str, str] | None = None

@@ -79,6 +79,31 @@ def test_an_abort_after_the_limit_was_hit_is_not_refused() -> None:
     assert desk.refusals() == []
 
 
+def test_a_request_that_changes_queues_keeps_its_place() -> None:
+    desk = make_desk()
+    waiting: Queue = WaitingQueue(desk)
+    skipped: Queue = WaitingQueue(desk)
+    first, second = FakeRequest(), FakeRequest()
+    waiting.add_request(first)
+    waiting.add_request(second)
+    waiting.remove_request(first)
+    skipped.add_request(first)
+    assert skipped.outranks(waiting)
+
+
+def test_the_next_input_of_a_session_is_a_new_arrival() -> None:
+    clock = FakeClock()
+    queue: Queue = WaitingQueue(make_desk(clock))
+    session, other = FakeRequest(resumable=True), FakeRequest()
+    queue.add_request(session)
+    queue.pop_request()
+    clock.now += 1
+    queue.add_request(other)
+    clock.now += 1
+    queue.add_request(session)
+    assert [queue.pop_request(), queue.pop_request()] == [other, session]
+
+
 def running(priority: int, recomputation: int = 0, tenant: str = "t") -> Candidate:
     return Candidate(Ticket(None, tenant, priority, 0.0, 0.0, 1, 1), recomputation)
 
