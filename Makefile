@@ -14,7 +14,7 @@ SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
-    compat compat-oldest compat-scan compat-report bench scenarios dist clean
+    compat compat-check compat-oldest compat-scan compat-report bench scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -64,8 +64,10 @@ compat: compat-scan deep-model ## run every supported release too, and renew wha
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
 
-compat-oldest: setup deep-model ## scan every supported release, run vLLM's own tests on the oldest
+compat-check: setup ## scan every supported release
 	$(BIN)/vlinders compat scan --recorded --brief
+
+compat-oldest: setup deep-model ## run vLLM's own tests on the oldest supported release
 	$(BIN)/vlinders compat test --vllm $(firstword $(SUPPORTED)) --only own
 
 compat-scan: setup ## scan every supported release and renew what is known of it
