@@ -180,7 +180,7 @@ def test_concurrent_requests_never_use_more_than_the_limit(guarded: Guarded) -> 
 def test_a_stream_that_is_cut_is_settled_and_gives_its_place_back(guarded: Guarded) -> None:
     key = guarded.key("cut")
     time.sleep(2)
-    body = {"model": "tiny", "prompt": "x", "max_tokens": 5000, "ignore_eos": True, "stream": True}
+    body = {"model": "tiny", "prompt": "x", "max_tokens": 15_000, "ignore_eos": True, "stream": True}
     with guarded.client(key) as client:
         for _ in range(3):
             with client.stream("POST", COMPLETIONS, json=body) as answer:
@@ -190,7 +190,7 @@ def test_a_stream_that_is_cut_is_settled_and_gives_its_place_back(guarded: Guard
                     next(lines)
                 assert guarded.used("cut", "concurrent_requests") == 1
             guarded.until_used("cut", "concurrent_requests", 0)
-        assert 6 <= guarded.used("cut") < 3 * 5000
+        assert 6 <= guarded.used("cut") < 3 * 15_000
         assert client.post(COMPLETIONS, json={**body, "max_tokens": 3, "stream": False}).status_code == 200
 
 
