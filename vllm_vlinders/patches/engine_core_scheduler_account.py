@@ -37,7 +37,9 @@ class SchedulerAccount(VLLMPatch):
         desk = waiting.desk
         desk.step += 1
         for request_id in self.finished_req_ids:
-            desk.finished(request_id)
+            # An id may be in use again already.
+            if request_id not in self.requests or self.requests[request_id].is_finished():
+                desk.finished(request_id)
         output = SchedulerAccount.original.schedule(self, *args, **options)
         for new in output.scheduled_new_reqs:
             desk.started(new.req_id)

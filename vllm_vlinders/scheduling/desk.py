@@ -106,9 +106,12 @@ class Desk:
         """Return the ticket of a request that joins a queue at its end.
 
         One that comes from another queue keeps its place; the next input of a session that streams
-        its input is a new arrival.
+        its input is a new arrival; so is a request with the id of one that has just ended.
         """
         before = self.tickets.get(request.request_id)
+        if before is not None and before.request is not request:
+            self.finished(request.request_id)
+            before = None
         if before is not None and not request.resumable:
             self.ledger.wait(before.tenant)
             self._enter(before)

@@ -91,6 +91,19 @@ def test_a_request_that_changes_queues_keeps_its_place() -> None:
     assert skipped.outranks(waiting)
 
 
+def test_an_id_that_is_used_again_belongs_to_the_new_request() -> None:
+    desk = make_desk()
+    queue: Queue = WaitingQueue(desk)
+    old = FakeRequest(tenant="a")
+    queue.add_request(old)
+    queue.pop_request()
+    new = FakeRequest(tenant="b", request_id=old.request_id)
+    queue.add_request(new)
+    assert queue.pop_request() is new
+    assert desk.tickets[new.request_id].tenant == "b"
+    assert not desk.contended
+
+
 def test_the_next_input_of_a_session_is_a_new_arrival() -> None:
     clock = FakeClock()
     queue: Queue = WaitingQueue(make_desk(clock))
