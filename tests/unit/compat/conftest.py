@@ -39,7 +39,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         def log_message(self, *_args: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         known.url = f"http://127.0.0.1:{server.server_port}/simple"
         only_index(monkeypatch, known.url)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
