@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from urllib.parse import quote
 
 from vllm_vlinders.auth.authenticator import credential
-from vllm_vlinders.auth.keys import redact
+from vllm_vlinders.auth.keys import PREFIX, redact
 from vllm_vlinders.auth.roles import Grant
 from vllm_vlinders.errors import CredentialError, RequestError
 from vllm_vlinders.metrics.access import count_request
@@ -33,7 +34,10 @@ _waiting = 0
 async def authenticate(exchange: Exchange) -> None:
     """Find out who calls; without a good credential, only open paths and CORS preflights pass."""
     access = active_access()
-    if access is None or is_preflight(exchange):
+    if access is None:
+        return
+    hide_keys(exchange)
+    if is_preflight(exchange):
         return
     opened = exchange.path in access.settings.open_paths
     if not opened:
@@ -82,6 +86,16 @@ async def authorize(exchange: Exchange) -> None:
         grant.check_sizes(exchange.payload)
     # Which model runs and how long its prompt is, vLLM finds out later: see `rights` and `door`.
     exchange.may_be_refused = True
+
+
+def hide_keys(exchange: Exchange) -> None:
+    """Take out of the address the secrets of keys that a client has put there: access logs print it."""
+    scope = exchange.scope
+    if PREFIX in scope["path"]:
+        scope["path"] = redact(scope["path"])
+    query = scope.get("query_string", b"")
+    if PREFIX.encode() in query:
+        scope["query_string"] = quote(redact(query.decode("latin-1")), safe="=&%+").encode()
 
 
 def is_preflight(exchange: Exchange) -> bool:

@@ -19,6 +19,7 @@ from vllm_vlinders.errors import RequestError, SettingsError
 from vllm_vlinders.request_context import RequestContext
 from vllm_vlinders.serving.access import active_access, install, open_access
 from vllm_vlinders.serving.exchange import Exchange
+from vllm_vlinders.serving.guard import hide_keys
 from vllm_vlinders.settings import active_settings
 
 TRICKS = [
@@ -265,3 +266,13 @@ def test_no_secret_reaches_the_log_nor_an_answer(make_site: Any, tmp_path: Path,
     ):
         assert hidden not in written
         assert not any(hidden in answer.text for answer in answers[1:4])
+
+
+def test_a_key_in_the_address_is_not_left_for_access_logs() -> None:
+    secret = "0" * 64
+    key = f"vk_0123456789ab_{secret}"
+    scope = {"path": f"/{key}/ü", "query_string": f"key={key}&ü=1".encode("latin-1"), "headers": []}
+    hide_keys(Exchange(scope, RequestContext("x"), None))  # type: ignore[arg-type]
+    assert secret not in scope["path"]
+    assert secret not in scope["query_string"].decode("ascii")
+    assert "0123456789ab" in scope["path"]
