@@ -234,7 +234,9 @@ def test_the_walk_of_the_docs_ends_in_a_closed_server(no_server: None, tmp_path:
     text = (ROOT / "docs" / "auth.md").read_text()
     walk = text.partition("## From nothing")[2].partition("\n## ")[0]
     script = "\n".join(line[4:] for line in walk.splitlines() if line.startswith("    ") or not line)
-    script = script.replace("8000", str(free_port())).replace("vllm serve", "vllm serve --enforce-eager")
+    script = script.replace("8000", str(free_port()))
+    script = script.replace('vllm serve "$MODEL"', 'vllm serve "$MODEL" --enforce-eager')
+    script = script.replace("do sleep 1", "do kill -0 $!; sleep 1")  # a server that ended is not waited for
     expected = re.findall(r"# (\d{3})$", script, re.MULTILINE)
     assert len(expected) == 8
     environ = clean_environment(
