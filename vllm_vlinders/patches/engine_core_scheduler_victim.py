@@ -8,6 +8,7 @@ from typing import Any
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
 from vllm_vlinders.patches.scheduling_room import make_room
 from vllm_vlinders.patching.declare import VLLMPatch
+from vllm_vlinders.scheduling.running_order import restore_order
 from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
 _SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
@@ -24,8 +25,8 @@ class SchedulerVictim(VLLMPatch):
     versions = VERSIONS
     why = (
         "vLLM's first-come-first-served policy preempts the request at the end of `running`, chosen "
-        "inline in schedule(), and only when KV blocks run out. Sorting `running` (stable; a pass over a "
-        "sorted list while priorities are equal) makes that the least urgent, latest one, and gives the "
+        "inline in schedule(), and only when KV blocks run out. Keeping `running` in order (stable; what a "
+        "step has added is inserted) makes that the least urgent, latest one, and gives the "
         "token budget to the urgent first; before that, an urgent request that finds all slots or blocks "
         "taken gets those of a much less urgent one. No extension point chooses a victim."
     )
@@ -44,7 +45,9 @@ class SchedulerVictim(VLLMPatch):
         """Sort and make room, then schedule as vLLM does."""
         waiting = self.waiting
         if isinstance(waiting, WaitingQueue) and waiting.by_priority:
-            self.running.sort(key=_URGENCY)
+            desk = waiting.desk
+            restore_order(self.running, desk.least_urgent, _URGENCY)
             if waiting and self.running:
                 make_room(self)
+            desk.least_urgent = self.running[-1] if self.running else None
         return SchedulerVictim.original.schedule(self, *args, **options)

@@ -50,6 +50,7 @@ class Desk:
         step: the number of the scheduling step; within one, the first request stays the first.
         counts: what has happened, for people: ``aged``, ``shed_…``, ``preemptions_…``, ``policy_errors``.
         shown: `counts` as people have last been shown them, at the moment `shown_at`.
+        least_urgent: the last of the running requests when they were last in order.
         outbox: refused requests whose clients are still to be told, each with its ``stop_reason``.
 
     Raises:
@@ -73,6 +74,7 @@ class Desk:
         self.counts: Counter[str] = Counter()
         self.shown: Counter[str] = Counter()
         self.shown_at = float("-inf")
+        self.least_urgent: Waiting | None = None
         self.outbox: list[tuple[Waiting, str]] = []
         self._policy_class = policy_class(settings.policy)
         self._policies: list[Policy] = []
