@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,15 +14,18 @@ import pytest
 # The helpers beside this file; pytest's importlib mode leaves the path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import DEEP_MODEL, LORA, LORA_NAME, MODEL, RELEASE, ROOT, SLOTS, Server, Servers, two_ranks
+from server import LORA, LORA_NAME, MODEL, RELEASE, ROOT, SLOTS, Server, Servers, two_ranks
 
+HERE = str(Path(__file__).parent)
 KEY = "key-of-the-integration-tests"
 COMMON = (
     *("--max-num-seqs", str(SLOTS)),
     *("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"{LORA_NAME}={LORA}"),
     "--enable-prompt-tokens-details",
+    *("--worker-cls", "paced_worker.PacedWorker"),
 )
-PATCHED: dict[str, str | None] = {
+PACED: dict[str, str | None] = {"PYTHONPATH": HERE}
+PATCHED: dict[str, str | None] = PACED | {
     "VLLM_CUSTOM_PATCHES": "vllm_vlinders",
     "VLINDERS_LOGGING__FORMAT": "json",
     # Aging so slow that a difference of one priority outweighs the time that tests take.
@@ -35,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = None
     if find_spec("vllm") is None:
         reason = "vLLM is not installed: make setup"
-    elif not (MODEL.is_dir() and LORA.is_dir() and DEEP_MODEL.is_dir()):
+    elif not (MODEL.is_dir() and LORA.is_dir()):
         reason = "the models are missing: make model"
     for item in items:
         if reason and here in item.path.parents:
@@ -56,16 +60,16 @@ def servers() -> Iterator[Servers]:
     """All configurations; at most one runs at a time."""
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
-        Server("patched", COMMON, PATCHED, model=DEEP_MODEL),
-        Server("scheduled", COMMON, SCHEDULED, model=DEEP_MODEL),
-        Server("stock", COMMON, model=DEEP_MODEL),
+        Server("patched", COMMON, PATCHED),
+        Server("scheduled", COMMON, SCHEDULED),
+        Server("stock", COMMON, PACED),
         Server(
             "data_parallel",
             ("--max-num-seqs", "4", "--data-parallel-size", "2"),
             {**PATCHED, **two_ranks()},
             key=KEY,
         ),
-        Server("release", COMMON, {**PATCHED, "PYTHONPATH": release}, model=DEEP_MODEL),
+        Server("release", COMMON, {**PATCHED, "PYTHONPATH": os.pathsep.join([release, HERE])}),
     )
     yield pool
     pool.stop()

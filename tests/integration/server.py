@@ -21,7 +21,6 @@ from vllm_vlinders.patching.gate import running_vllm_version
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / ".models" / "tiny"
 LORA = ROOT / ".models" / "tiny-lora"
-DEEP_MODEL = ROOT / ".models" / "tiny-deep"
 NAME = "tiny"
 LORA_NAME = "code"
 ELSEWHERE = {"api_server_llm_engine_priority", "api_server_render_pipeline"}
@@ -30,7 +29,7 @@ SLOTS = 2
 """How many requests the shared servers run at once."""
 RELEASE = "0.28.0"
 """The oldest supported vLLM."""
-START_SECONDS = 240
+START_SECONDS = 600
 STOP_SECONDS = 20
 CONTEXT = 16384
 """The longest request of the shared servers, in tokens."""
@@ -116,7 +115,7 @@ class Server:
 
     def client(self, **options: Any) -> httpx.Client:
         """Return a client of this server, with its key."""
-        return httpx.Client(base_url=self.url, headers=self.credentials(), timeout=120, **options)
+        return httpx.Client(base_url=self.url, headers=self.credentials(), timeout=600, **options)
 
     def credentials(self) -> dict[str, str]:
         """Return the headers of a caller who holds the key."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +17,11 @@ import httpx
 
 from server import CONTEXT, NAME, Server
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 600
 HOLDERS = 5
 PRIORITY, TENANT, DEADLINE = "X-Vlinders-Priority", "X-Vlinders-Tenant", "X-Vlinders-Deadline-Ms"
 ENDLESS = CONTEXT - 200
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -119,17 +119,24 @@ class Queue:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def until(self, **expected: int) -> None:
-        """Wait until the gauges vllm:num_requests_<name> have these values."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while {name: await self._gauge(name) for name in expected} != expected:
-                self._raise_failures()
-                await asyncio.sleep(POLL_SECONDS)
+        """Wait until the gauges vllm:num_requests_<name> have these values.
 
-    async def _gauge(self, name: str) -> int:
+        Raises:
+            AssertionError: they have not within `PATIENCE_SECONDS`.
+        """
+        found: dict[str, int] = {}
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (found := await self._gauges(expected)) != expected:
+                    self._raise_failures()
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            message = f"expected {expected}, last found {found}; completed: {self.completed}"
+            raise AssertionError(f"{message}; the server's log ends:\n{self.server.log[-2000:]}") from None
+
+    async def _gauges(self, names: Iterable[str]) -> dict[str, int]:
         text = (await self.client.get("/metrics")).text
-        found = re.findall(rf"^vllm:num_requests_{name}{{[^}}]*}} (\S+)$", text, re.MULTILINE)
-        assert found, f"/metrics has no vllm:num_requests_{name}"
-        return round(sum(map(float, found)))
+        return {name: _gauge(text, name) for name in names}
 
     def _raise_failures(self) -> None:
         for task in (*self._calls, *self._holders):
@@ -145,6 +152,12 @@ class Queue:
         assert response.status_code == httpx.codes.OK, response.text
         if note:
             self.completed.append(call.name)
+
+
+def _gauge(text: str, name: str) -> int:
+    found = re.findall(rf"^vllm:num_requests_{name}{{[^}}]*}} (\S+)$", text, re.MULTILINE)
+    assert found, f"/metrics has no vllm:num_requests_{name}"
+    return round(sum(map(float, found)))
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Print, as JSON, the account of many random requests: how each ended, and what was left behind.
 
 Priorities, tenants, lengths, deadlines and shared prefixes are drawn by a seed; some clients leave.
+The clock counts engine steps, so that what happens does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,19 @@ from in_process import make_llm, scheduler_of
 SLOTS = 16
 BLOCKS = 40
 IN_FLIGHT = 300
+BURST, BURST_CHANCE = 100, 0.01
+STEP_SECONDS = 0.005
+
+
+class StepClock:
+    """Stands in for ``time.monotonic``."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return 1000 + self.steps * STEP_SECONDS
 
 
 class Crowd:
@@ -71,17 +85,20 @@ class Crowd:
 
 def main(total: int) -> None:
     """Keep up to `IN_FLIGHT` requests in the engine until `total` have come and ended."""
+    time.monotonic = clock = StepClock()
     llm = make_llm(max_num_seqs=SLOTS, block_size=32, num_gpu_blocks_override=BLOCKS)
     scheduler = scheduler_of(llm)
     pool = scheduler.kv_cache_manager.block_pool
     free = pool.get_num_free_blocks()
     crowd = Crowd(llm, total)
     while crowd.open or crowd.added < total:
-        for _ in range(min(crowd.draw.randint(0, 20), IN_FLIGHT - len(crowd.open), total - crowd.added)):
+        arriving = BURST if crowd.draw.random() < BURST_CHANCE else crowd.draw.randint(0, 6)
+        for _ in range(min(arriving, IN_FLIGHT - len(crowd.open), total - crowd.added)):
             crowd.add()
         if crowd.open and crowd.draw.random() < 0.2:
             crowd.leave()
         crowd.step()
+        clock.steps += 1
     for _ in range(3):
         llm.llm_engine.step()
     desk = scheduler.waiting.desk
