@@ -71,8 +71,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
         with store._transaction(write=True) as connection:
             connection.execute(sa.insert(KEYS), [{**asdict(new.record), "change": 1} for new in made])
             connection.execute(sa.update(COUNTER).values(value=1))
+        assert access.directory is not None
         start = time.perf_counter()
-        access.directory.refresh()  # type: ignore[union-attr]
+        access.directory.refresh()
         print(f"\n{NUMBER} keys taken over from SQLite in {time.perf_counter() - start:.2f} s")
         yield [new.key for new in made]
         install(None)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_VERSION = "0.32.0"
-sys.path.insert(0, str(ROOT))  # the environment that has the package may not be made yet
+# The environment that has the package may not be made yet, so the import has to come after this.
+sys.path.insert(0, str(ROOT))
 
 from vllm_vlinders.compat.runnable import PipError, install_metadata, prepare  # noqa: E402
 

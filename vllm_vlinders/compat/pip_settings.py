@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 PYPI = "https://pypi.org/simple"
+"""pip's own default index."""
 _SETTING = re.compile(r"^(?P<section>.+?)\.(?P<key>[\w-]+)=(?P<quote>['\"])(?P<value>.*)(?P=quote)$")
 _SECTIONS = ("global", "download", ":env:")
 """What ``pip download`` obeys; the later wins."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+_HOPELESS = 0.5
+"""An upper bound of the likeness below which the costly exact figure is not worth computing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def similarity(old: ast.stmt, new: ast.stmt) -> float:
     if kind_of(old) != kind_of(new):
         return 0.0
     matcher = difflib.SequenceMatcher(None, _words(old), _words(new), autojunk=False)
-    return 0.0 if matcher.real_quick_ratio() < 0.5 else matcher.ratio()  # noqa: PLR2004
+    return 0.0 if matcher.real_quick_ratio() < _HOPELESS else matcher.ratio()
 
 
 def _parameter(argument: ast.arg, kind: str, default: ast.expr | None) -> Parameter:

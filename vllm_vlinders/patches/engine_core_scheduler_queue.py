@@ -36,5 +36,5 @@ class SchedulerQueue(VLLMPatch):
 
     def __init__(self: Any, *args: Any, **options: Any) -> None:
         """Build the scheduler as vLLM does, then replace its still empty queues."""
-        SchedulerQueue.original.__init__(self, *args, **options)  # type: ignore[misc]
+        SchedulerQueue.original.__init__(self, *args, **options)  # type: ignore[misc]  # by its class, as wrappers do
         install_queues(self)

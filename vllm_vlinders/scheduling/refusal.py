@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 from vllm_vlinders.errors import RequestError
 
 Reason = Literal["deadline", "queue_full"]
 
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    kind: str
+    code: str
+    message: str
+
+
+_ANSWERS: dict[str, _Answer] = {
+    "deadline": _Answer(
+        503,
+        "service_unavailable",
+        "deadline_exceeded",
+        "the request could not start before its deadline; try again in {} s, or allow more time",
+    ),
+    "queue_full": _Answer(
+        429,
+        "rate_limit_error",
+        "queue_full",
+        "too many requests of this tenant and priority band are waiting; try again in {} s",
+    ),
+}
 _PREFIX = "vlinders"
 _LONGEST_RETRY = 60
 
@@ -22,23 +46,13 @@ def as_error(text: object) -> RequestError | None:
     """Return the refusal that a ``stop_reason`` tells of; None if it is none of ours."""
     prefix, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
     reason, _, retry = rest.partition(":")
-    if prefix != _PREFIX or not retry.isdigit():
+    answer = _ANSWERS.get(reason)
+    if prefix != _PREFIX or answer is None or not retry.isdigit():
         return None
-    headers = {"Retry-After": retry}
-    if reason == "deadline":
-        return RequestError(
-            f"the request could not start before its deadline; try again in {retry} s, or allow more time",
-            status=503,
-            kind="service_unavailable",
-            code="deadline_exceeded",
-            headers=headers,
-        )
-    if reason == "queue_full":
-        return RequestError(
-            f"too many requests of this tenant and priority band are waiting; try again in {retry} s",
-            status=429,
-            kind="rate_limit_error",
-            code="queue_full",
-            headers=headers,
-        )
-    return None
+    return RequestError(
+        answer.message.format(retry),
+        status=answer.status,
+        kind=answer.kind,
+        code=answer.code,
+        headers={"Retry-After": retry},
+    )

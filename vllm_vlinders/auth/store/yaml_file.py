@@ -56,7 +56,7 @@ class YamlStore:
             return Changes(since, [])
         return Changes(self._version, list(self._records.values()), complete=True)
 
-    def add(self, record: KeyRecord, *, replaced: KeyRecord | None = None) -> None:  # noqa: ARG002
+    def add(self, record: KeyRecord, *, replaced: KeyRecord | None = None) -> None:  # noqa: ARG002 -- as in put
         """Refuse."""
         self._refuse()
 
