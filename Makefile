@@ -14,7 +14,7 @@ SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
-    compat compat-check compat-oldest compat-scan compat-report bench scenarios dist clean
+    compat compat-check compat-oldest compat-scan compat-report metric-table bench scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,9 @@ compat-oldest: setup deep-model ## run vLLM's own tests on the oldest supported 
 compat-scan: setup ## scan every supported release and renew what is known of it
 	$(BIN)/vlinders compat scan --recorded --brief --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
+
+metric-table: setup ## write the table of metrics into docs/operations.md
+	@$(BIN)/python scripts/metric_table.py
 
 compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the table of results
 	$(BIN)/vlinders compat report --markdown COMPATIBILITY.md --html docs/compatibility.html \

@@ -65,8 +65,8 @@ def servers() -> Iterator[Servers]:
         Server("stock", COMMON, PACED),
         Server(
             "data_parallel",
-            ("--max-num-seqs", "4", "--data-parallel-size", "2"),
-            {**PATCHED, **two_ranks()},
+            ("--max-num-seqs", "4", "--data-parallel-size", "2", "--enable-prompt-tokens-details"),
+            {**PATCHED, **two_ranks(), "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true"},
             key=KEY,
         ),
         Server("release", COMMON, {**PATCHED, "PYTHONPATH": os.pathsep.join([release, HERE])}),

@@ -1,27 +1,24 @@
-"""``vlinders_patch_info``: one series per patch and kind of process, value 1."""
+"""``vlinders_patch_info``: one series per patch, kind of process and state; 1 for the state it is in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
-from prometheus_client import Gauge
+from vllm_vlinders.metrics.catalogue import PATCH_INFO, gauge
 
-
-@cache
-def _gauge() -> Gauge:
-    """Made on first use: prometheus_client must be imported after vLLM set its multiprocess directory."""
-    return Gauge(
-        "vlinders_patch_info",
-        "Patches of vllm-vlinders and of companies, by state and kind of process.",
-        ["patch", "state", "process", "vllm"],
-        multiprocess_mode="livemax",
-    )
+_shown: set[tuple[str, ...]] = set()
 
 
 def record_patch_info(reports: Iterable[Mapping[str, Any]]) -> None:
     """Set the series of all patches in `reports` (one per process, as processes publish them)."""
-    for report in reports:
-        for patch in report["patches"]:
-            _gauge().labels(patch["patch"], patch["state"], report["role"], report["vllm"]).set(1)
+    series = {
+        (patch["patch"], patch["state"], report["role"], report["vllm"])
+        for report in reports
+        for patch in report["patches"]
+    }
+    for labels in _shown - series:
+        gauge(PATCH_INFO).labels(*labels).set(0)
+    for labels in series:
+        gauge(PATCH_INFO).labels(*labels).set(1)
+    _shown.update(series)

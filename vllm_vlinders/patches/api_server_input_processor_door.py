@@ -1,4 +1,4 @@
-"""Check and count each request at the door of the engine."""
+"""Count each request at the door of the engine, and check it where callers have rights and quotas."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ class InputProcessorDoor(VLLMPatch):
 
     name = "api_server_input_processor_door"
     target = "vllm.v1.engine.input_processor:InputProcessor"
-    feature = "auth"
+    feature = "core"
     process = "api_server"
     versions = VERSIONS
     guards_access = True
     why = (
-        "Quotas are exact only with the tokens that the prompt really has, and ceilings and rights to "
-        "adapters hold only where every endpoint passes. No hook sees a request before the engine does."
+        "Quotas and usage are exact only with the tokens that the prompt really has, and ceilings and "
+        "rights to adapters hold only where every endpoint passes. No hook sees a request before the "
+        "engine does."
     )
-    upstream = "none: vLLM knows no quotas"
+    upstream = "none: vLLM knows neither tenants nor quotas"
     remove_when = "vLLM lets a plugin validate requests before they reach the engine core"
     relies_on = (
         "vllm.v1.engine:EngineCoreRequest",
@@ -44,6 +45,7 @@ class InputProcessorDoor(VLLMPatch):
             answers=1 if params is None else params.n,
             max_tokens=None if params is None else params.max_tokens,
             adapter=None if lora is None else lora.lora_name,
+            priority=-request.priority,
         )
         if params is not None and longest != params.max_tokens:
             params.max_tokens = longest

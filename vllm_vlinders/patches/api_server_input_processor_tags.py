@@ -11,7 +11,6 @@ from vllm_vlinders.request_context import current_request
 from vllm_vlinders.scheduling.bands import BANDS, band_of
 from vllm_vlinders.scheduling.tags import Tags, encode
 from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
-from vllm_vlinders.serving.refusals import expect
 from vllm_vlinders.settings import active_settings
 
 _LEAST_SECONDS = 0.001
@@ -46,7 +45,6 @@ class InputProcessorTags(VLLMPatch):
         context = current_request.get()
         if context is None:
             return
-        expect(request.request_id)
         left = _start_within(context.deadline, -request.priority)
         if context.tenant is not None or left is not None:
             tags = Tags(context.tenant or DEFAULT_TENANT, left)

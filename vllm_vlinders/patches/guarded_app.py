@@ -38,9 +38,11 @@ def build_guarded(build_app: Callable[..., FastAPI], args: Namespace, *more: Any
 def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **options: Any) -> FastAPI:
     from starlette.middleware import Middleware
 
+    from vllm_vlinders.metrics.engine_counts import show_engine_counts
     from vllm_vlinders.patching.lifecycle import mark_api_server
     from vllm_vlinders.serving.access import install, open_access
     from vllm_vlinders.serving.management import management_routes
+    from vllm_vlinders.serving.measure import before_scrape, serve_model
     from vllm_vlinders.serving.pipeline import Pipeline
 
     keys = _api_keys(args)
@@ -56,7 +58,9 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     app.user_middleware.insert(0, Middleware(Pipeline))
     app.middleware_stack = None
     mark_api_server()
-    _record_patch_info()
+    serve_model((args.served_model_name or [args.model])[0])
+    show_engine_counts()
+    before_scrape[:] = [_record_patch_info]
     return app
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cache
 from typing import Any
 
 from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.logs import make_logger
+from vllm_vlinders.metrics.catalogue import AGED, PREEMPTIONS, SHED
+from vllm_vlinders.metrics.engine_counts import EngineCounts
 from vllm_vlinders.patching.front_end import exit_refusing
 from vllm_vlinders.patching.lifecycle import publish_facts
 from vllm_vlinders.scheduling.desk import Desk
@@ -14,6 +18,7 @@ from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 from vllm_vlinders.settings import active_settings
 
 SHOW_SECONDS = 1.0
+PREEMPTION_REASONS = ("slots", "blocks", "vllm")
 
 
 def install_queues(scheduler: Any) -> None:
@@ -36,18 +41,45 @@ def install_queues(scheduler: Any) -> None:
         return
     RequestQueue.register(WaitingQueue)
     desk = _make_desk(scheduler)
+    _expose(desk.counts)
     scheduler.waiting = WaitingQueue(desk)
     if hasattr(scheduler, "skipped_waiting"):
         scheduler.skipped_waiting = WaitingQueue(desk)
 
 
 def show(desk: Desk) -> None:
-    """Show in ``/vlinders/status`` what has been counted, at most once in `SHOW_SECONDS`."""
+    """Show what has been counted: at once in ``/metrics``, once in `SHOW_SECONDS` in ``/vlinders/status``."""
+    events = desk.counts.total()
+    if events != desk.exposed:
+        desk.exposed = events
+        _expose(desk.counts)
     now = desk.clock()
     if now - desk.shown_at < SHOW_SECONDS or desk.shown == desk.counts:
         return
     desk.shown_at, desk.shown = now, desk.counts.copy()
     publish_facts("scheduling", {"policy": desk.settings.policy, **desk.counts})
+
+
+def _expose(counts: Counter[str]) -> None:
+    file = _file()
+    if file is None:
+        return
+    file.set(AGED, "", counts["aged"])
+    file.set(SHED, "", counts["shed_deadline"] + counts["shed_queue_full"])
+    for reason in PREEMPTION_REASONS:
+        file.set(PREEMPTIONS, reason, counts[f"preemptions_{reason}"])
+
+
+@cache
+def _file() -> EngineCounts | None:
+    """Return where this process keeps its counters for ``/metrics``; None if that cannot be written."""
+    try:
+        return EngineCounts()
+    except OSError as error:
+        make_logger(active_settings().logging).error(
+            "the counts of scheduling are not shown", problem=str(error)
+        )
+        return None
 
 
 def _make_desk(scheduler: Any) -> Desk:

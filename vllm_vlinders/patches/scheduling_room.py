@@ -35,7 +35,11 @@ def make_room(scheduler: Any) -> None:
     if victim is not None:
         desk.counts[f"preemptions_{shortage}"] += 1
         scheduler.running.remove(victim.request)
-        scheduler._preempt_request(victim.request, time.monotonic())
+        desk.making_room = True
+        try:
+            scheduler._preempt_request(victim.request, time.monotonic())
+        finally:
+            desk.making_room = False
         # As after `reset_prefix_cache`: should it resume in this very step, it is new to the worker.
         scheduler.prev_step_scheduled_req_ids.discard(victim.request.request_id)
 

@@ -49,6 +49,8 @@ class Desk:
         tickets: of all requests that have not ended, by request id.
         step: the number of the scheduling step; within one, the first request stays the first.
         counts: what has happened, for people: ``aged``, ``shed_…``, ``preemptions_…``, ``policy_errors``.
+        making_room: whether a request is being preempted for another one that waits.
+        exposed: the total of `counts` when the metrics last showed them.
         shown: `counts` as people have last been shown them, at the moment `shown_at`.
         least_urgent: the last of the running requests when they were last in order.
         outbox: refused requests whose clients are still to be told, each with its ``stop_reason``.
@@ -72,6 +74,8 @@ class Desk:
         self.tickets: dict[str, Ticket] = {}
         self.step = 0
         self.counts: Counter[str] = Counter()
+        self.making_room = False
+        self.exposed = 0
         self.shown: Counter[str] = Counter()
         self.shown_at = float("-inf")
         self.least_urgent: Waiting | None = None
@@ -132,6 +136,8 @@ class Desk:
         ticket.place = self._front
         if request.num_preemptions != ticket.preemptions:
             ticket.preemptions = request.num_preemptions
+            if not self.making_room:
+                self.counts["preemptions_vllm"] += 1
             ticket.queued = self.clock()
         self.ledger.wait(ticket.tenant)
         self._enter(ticket)

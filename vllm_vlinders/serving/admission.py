@@ -10,13 +10,13 @@ from vllm_vlinders.auth.quota.book import Account, Book
 from vllm_vlinders.auth.quota.charge import Level, Refusal
 from vllm_vlinders.auth.quota.plan import MONEY_LIMITS, Amount, estimate, money, output_limit
 from vllm_vlinders.errors import RequestError
-from vllm_vlinders.metrics.access import count_tokens
+from vllm_vlinders.metrics.access import count_quota_refusal, count_quota_tokens
+from vllm_vlinders.metrics.labels import OTHER
 from vllm_vlinders.serving.access import active_access
-from vllm_vlinders.serving.door import Meter
 from vllm_vlinders.serving.exchange import Exchange, Header
+from vllm_vlinders.serving.measure import is_work, recorder
+from vllm_vlinders.serving.meter import Meter
 
-_WORK = ("POST", "WEBSOCKET")
-_MANAGEMENT = "/vlinders/"
 _KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens", "tokens_per_day": "tokens"}
 _NAMES = {
     kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
@@ -31,12 +31,14 @@ async def admit(exchange: Exchange) -> None:
         return
     book, principal = access.book, grant.principal
     payload = exchange.payload or {}
-    meter = exchange.meter = Meter(output_limit(payload, book.settings, grant.role))
-    exchange.on_finish.append(lambda: count_tokens(principal.tenant, meter.prompt + meter.output))
+    meter = exchange.meter
+    meter.limit = output_limit(payload, book.settings, grant.role)
+    label = _label(principal.tenant)
+    exchange.on_finish.append(lambda: count_quota_tokens(label, meter.prompt + meter.output))
     plan = book.plan(principal)
     if not plan:
         return
-    if exchange.method not in _WORK or exchange.path.startswith(_MANAGEMENT):
+    if not is_work(exchange):
         exchange.response_headers.extend(_headers(await book.levels(plan)))
         return
     amount = estimate(exchange.path, payload, meter.limit, access.context)
@@ -44,6 +46,7 @@ async def admit(exchange: Exchange) -> None:
     price = book.settings.price_of(model if isinstance(model, str) else None)
     account = await book.open(plan, amount, price)
     if isinstance(account, Refusal):
+        count_quota_refusal(label, account.charge.limit)
         raise _too_much(account)
     exchange.response_headers.extend(_headers(account.levels))
     exchange.on_finish.append(lambda: _settle(book, account, exchange, meter))
@@ -51,9 +54,16 @@ async def admit(exchange: Exchange) -> None:
     def reserve(prompt: int, output: int) -> None:
         refusal = book.top_up(account, Amount(prompt, output))
         if refusal is not None:
+            count_quota_refusal(label, refusal.charge.limit)
             raise _too_much(refusal)
 
     meter.reserve = reserve
+
+
+def _label(tenant: str) -> str:
+    """Return the label of a tenant; all are `OTHER` where requests are not counted."""
+    counts = recorder()
+    return OTHER if counts is None else counts.tenant(tenant)
 
 
 def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext
+from vllm_vlinders.serving.meter import Meter
 
 if TYPE_CHECKING:  # the engine core imports this module, and never `auth`
     from vllm_vlinders.auth.roles import Grant
-    from vllm_vlinders.serving.door import Meter
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,8 +36,10 @@ class Exchange:
         refusal: what to answer in place of vLLM's answer, if that has not begun.
         grant: who calls and what they may do; None where no credential is needed.
         payload: the JSON object in the body, as far as a stage has read one.
-        meter: what the request asks of the engine and gets; None where no credential is needed.
+        meter: what the request asks of the engine and gets.
         status: the HTTP status of the answer, once it has begun.
+        answered: the moment (of ``time.perf_counter``) at which the whole answer had been given, or None.
+        finished: whether the answer has ended; a background response works on.
         on_finish: called when the answer has ended, however it ended, in the order they were added.
     """
 
@@ -49,8 +51,10 @@ class Exchange:
     refusal: RequestError | None = None
     grant: Grant | None = None
     payload: dict[str, Any] | None = None
-    meter: Meter | None = None
+    meter: Meter = field(default_factory=Meter)
     status: int | None = None
+    answered: float | None = None
+    finished: bool = False
     on_finish: list[Callable[[], None]] = field(default_factory=list)
 
     def header(self, name: str) -> list[str]:

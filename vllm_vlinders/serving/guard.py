@@ -171,8 +171,8 @@ def _record(access: Access, exchange: Exchange, started: float) -> None:
         model=redact(model)[:_LONGEST_PATH] if isinstance(model, str) else None,
         decision="allowed" if refusal is None else "denied",
         reason=None if refusal is None else outcome,
-        prompt_tokens=meter.prompt if meter is not None and meter.prompt else None,
-        output_tokens=meter.output if meter is not None and meter.prompt else None,
+        prompt_tokens=meter.prompt or None,
+        output_tokens=meter.output if meter.prompt else None,
         status=exchange.status or 500,
         latency_ms=round((time.perf_counter() - started) * 1000, 3),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from contextlib import ExitStack
 
@@ -22,6 +23,7 @@ from vllm_vlinders.serving.stages import STAGES
 _REQUEST_ID = b"x-vlinders-request-id"
 _POLICY_VIOLATION = 1008
 _WEBSOCKET_STATUS = {"websocket.accept": 101, "websocket.close": 403}
+_LAST_PARTS = ("http.response.body", "websocket.close")
 
 
 class Pipeline:
@@ -44,6 +46,8 @@ class Pipeline:
             with ExitStack() as at_end:  # all are called, should one of them fail
                 for finish in reversed(exchange.on_finish):
                     at_end.callback(finish)
+            exchange.finished = True
+            exchange.on_finish.clear()  # they hold the exchange: it goes now, and not with the next collection
 
     async def _answer(self, exchange: Exchange, answer: _Answer) -> None:
         try:
@@ -101,6 +105,8 @@ class _Answer:
             message["headers"] = [*message.get("headers", ()), *self._exchange.response_headers]
         elif message["type"] in _WEBSOCKET_STATUS and self._exchange.status is None:
             self._exchange.status = _WEBSOCKET_STATUS[message["type"]]
+        if message["type"] in _LAST_PARTS and not message.get("more_body", False):
+            self._exchange.answered = time.perf_counter()
         await self._send(message)
 
 

@@ -13,15 +13,15 @@ _exchanges: WeakValueDictionary[str, Exchange] = WeakValueDictionary()
 def expect(engine_request_id: str) -> None:
     """Remember that the engine's request of this id belongs to the exchange being handled.
 
-    Nothing is kept of exchanges that cannot be refused, nor beyond an exchange's end.
+    Nothing is kept beyond an exchange's end.
     """
     exchange = current_exchange.get()
-    if exchange is not None and exchange.may_be_refused:
+    if exchange is not None:
         _exchanges[engine_request_id] = exchange
 
 
 def exchange_of(engine_request_id: str) -> Exchange | None:
-    """Return the exchange that the engine's request of this id belongs to, as far as it was expected."""
+    """Return the exchange that the engine's request of this id belongs to; None outside HTTP."""
     return _exchanges.get(engine_request_id)
 
 

@@ -22,6 +22,7 @@ from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
 from vllm_vlinders.serving.admission import admit
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.guard import authenticate, authorize
+from vllm_vlinders.serving.measure import measure
 from vllm_vlinders.settings import active_settings
 
 Stage = Callable[[Exchange], Awaitable[None]]
@@ -31,14 +32,14 @@ async def tag(exchange: Exchange) -> None:
     """Read the headers that say how the request is to be scheduled."""
     whole = active_settings()
     settings, trusted = whole.scheduler, whole.scheduler.trust_tenant_header and whole.auth is None
+    if trusted and (tenant := _one(exchange, TENANT_HEADER, "invalid_tenant")) is not None:
+        exchange.context = replace(exchange.context, tenant=parse_tenant(tenant))
     priority = _one(exchange, HEADER, "invalid_priority")
     limit = _one(exchange, DEADLINE_HEADER, "invalid_deadline")
-    tenant = _one(exchange, TENANT_HEADER, "invalid_tenant") if trusted else None
     exchange.context = replace(
         exchange.context,
         priority=None if priority is None else parse_priority(priority),
         deadline=None if limit is None else time.monotonic() + parse_deadline(limit),
-        tenant=exchange.context.tenant if tenant is None else parse_tenant(tenant),
     )
     name = exchange.context.tenant or DEFAULT_TENANT
     exchange.may_be_refused |= bool(limit or settings.deadline_ms or settings.max_queue_of(name))
@@ -57,4 +58,4 @@ def _one(exchange: Exchange, header: str, code: str) -> str | None:
     return values[0] if values else None
 
 
-STAGES: tuple[Stage, ...] = (authenticate, authorize, admit, tag)
+STAGES: tuple[Stage, ...] = (measure, authenticate, authorize, admit, tag)

@@ -15,6 +15,7 @@ from vllm_vlinders.settings.auth import (
     RoleSettings,
 )
 from vllm_vlinders.settings.load import active_settings, load_settings
+from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import LimitSettings, PriceSettings, QuotaSettings
 from vllm_vlinders.settings.scheduler import (
     POLICY_NAMES,
@@ -39,6 +40,7 @@ __all__ = [
     "LimitSettings",
     "LocalitySettings",
     "LoggingSettings",
+    "MetricsSettings",
     "PatchSettings",
     "PreemptionSettings",
     "PriceSettings",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from vllm_vlinders.settings.auth import AuthSettings
 from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
 
@@ -36,6 +37,7 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     auth: AuthSettings | None = None
     quotas: QuotaSettings = QuotaSettings()
+    metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @model_validator(mode="after")

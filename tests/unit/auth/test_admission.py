@@ -50,7 +50,9 @@ def engine(site: Any, prompt: int = 20, output: int = 5, raises: bool = False) -
         n = payload.get("n", 1)
         given = payload.get("max_tokens", 4000)
         limits.append(
-            door.enter(f"r{time.time_ns()}", prompt=prompt, answers=n, max_tokens=given, adapter=None)
+            door.enter(
+                f"r{time.time_ns()}", prompt=prompt, answers=n, max_tokens=given, adapter=None, priority=0
+            )
         )
         exchange = current_exchange.get()
         assert exchange is not None
@@ -202,7 +204,7 @@ def test_an_adapter_needs_a_right_of_its_own(make_site: Any) -> None:
 
     async def answer(_request: Request) -> Response:
         try:
-            door.enter("r", prompt=1, answers=1, max_tokens=1, adapter="secret-adapter")
+            door.enter("r", prompt=1, answers=1, max_tokens=1, adapter="secret-adapter", priority=0)
         except Exception:  # noqa: BLE001 -- as vLLM's handlers do
             caught.append(1)
         return JSONResponse({}, 500)

@@ -1,0 +1,212 @@
+"""All metrics of vllm-vlinders: what each is called, means, and is labelled with.
+
+prometheus_client is imported on first use: it must come after vLLM has set its multiprocess directory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+GAP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
+"""Upper bounds of the buckets of times between tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric.
+
+    Attributes:
+        name: as it stands in ``/metrics``.
+        kind: its type.
+        meaning: its help text.
+        labels: the names of its labels.
+        by_principal: whether it also has the labels of ``metrics.labels``.
+        buckets: upper bounds, of a histogram.
+        across: how a gauge is put together from several processes, as prometheus_client calls it.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+    by_principal: bool = False
+    buckets: tuple[float, ...] = SECONDS
+    across: Literal["livesum", "livemin", "livemostrecent"] = "livesum"
+
+
+REQUESTS = Family(
+    "vlinders_requests_total",
+    "counter",
+    "Requests that ended, by HTTP status; 499: the client left before the end of its answer.",
+    ("tenant", "model", "band", "route", "status"),
+    by_principal=True,
+)
+TOKENS = Family(
+    "vlinders_tokens_total",
+    "counter",
+    "Tokens by kind: prompt, cached (those of the prompt that the prefix cache held), completion.",
+    ("tenant", "model", "kind"),
+    by_principal=True,
+)
+COST = Family(
+    "vlinders_cost_total",
+    "counter",
+    "What the tokens cost, by quotas.prices, in their currency.",
+    ("tenant", "model"),
+    by_principal=True,
+)
+ACTIVE = Family("vlinders_active_requests", "gauge", "Requests that have come and not ended.")
+RESPONSE = Family(
+    "vlinders_response_seconds",
+    "histogram",
+    "From a request's arrival to the end of its answer.",
+    ("tenant", "band"),
+)
+FIRST_TOKEN = Family(
+    "vlinders_time_to_first_token_seconds",
+    "histogram",
+    "From a request's arrival to its first token.",
+    ("tenant", "band"),
+)
+INTER_TOKEN = Family(
+    "vlinders_inter_token_seconds",
+    "histogram",
+    "Between two outputs of an answer, on the engine core's clock.",
+    ("tenant", "band"),
+    buckets=GAP_SECONDS,
+)
+QUEUE = Family(
+    "vlinders_queue_seconds",
+    "histogram",
+    "From the engine core's queue to the first step, on its clock.",
+    ("tenant", "band"),
+)
+PREEMPTIONS = Family(
+    "vlinders_preemptions_total",
+    "counter",
+    "Preempted requests: slots or blocks, to make room for a more urgent one or a fair share; vllm, by vLLM "
+    "itself, for want of KV blocks.",
+    ("reason",),
+)
+AGED = Family(
+    "vlinders_aged_total", "counter", "Requests that waited scheduler.aging_seconds or more before they ran."
+)
+SHED = Family(
+    "vlinders_shed_total", "counter", "Requests turned away by their deadline or a full queue (503, 429)."
+)
+AUTH = Family(
+    "vlinders_auth_requests_total",
+    "counter",
+    "Requests that needed a credential, by what became of them: allowed, or the reason of a refusal.",
+    ("outcome",),
+)
+STORE_UP = Family(
+    "vlinders_auth_store_up",
+    "gauge",
+    "1 while every API server process can read the key store, 0 while one relies on what it last read.",
+    across="livemin",
+)
+QUOTA_TOKENS = Family(
+    "vlinders_quota_tokens_total", "counter", "Tokens charged to quotas, by tenant.", ("tenant",)
+)
+QUOTA_REFUSALS = Family(
+    "vlinders_quota_refusals_total",
+    "counter",
+    "Requests that found a quota used up, by tenant and limit.",
+    ("tenant", "limit"),
+)
+PATCH_INFO = Family(
+    "vlinders_patch_info",
+    "gauge",
+    "1 for the state in which a patch is, by kind of process; 0: it was.",
+    ("patch", "state", "process", "vllm"),
+    across="livemostrecent",
+)
+
+FAMILIES = (
+    REQUESTS,
+    TOKENS,
+    COST,
+    ACTIVE,
+    RESPONSE,
+    FIRST_TOKEN,
+    INTER_TOKEN,
+    QUEUE,
+    PREEMPTIONS,
+    AGED,
+    SHED,
+    AUTH,
+    STORE_UP,
+    QUOTA_TOKENS,
+    QUOTA_REFUSALS,
+    PATCH_INFO,
+)
+
+
+@cache
+def counter(family: Family, more: tuple[str, ...] = ()) -> Counter:
+    """Return the counter of `family`; `more` are labels beyond its own."""
+    from prometheus_client import Counter
+
+    return Counter(family.name.removesuffix("_total"), family.meaning, [*family.labels, *more])
+
+
+@cache
+def gauge(family: Family) -> Gauge:
+    """Return the gauge of `family`."""
+    from prometheus_client import Gauge
+
+    return Gauge(family.name, family.meaning, family.labels, multiprocess_mode=family.across)
+
+
+@cache
+def histogram(family: Family) -> Histogram:
+    """Return the histogram of `family`."""
+    from prometheus_client import Histogram
+
+    return Histogram(family.name, family.meaning, family.labels, buckets=family.buckets)
+
+
+def observe(child: Any, bounds: Sequence[float], value: float) -> None:
+    """Add one observation; prometheus_client looks for its bucket one by one.
+
+    Args:
+        child: a histogram, with its labels if it has any.
+        bounds: its buckets.
+        value: what was observed.
+    """
+    child._sum.inc(value)
+    child._buckets[bisect_left(bounds, value)].inc(1)
+
+
+def observe_many(child: Any, counts: Sequence[int], total: float) -> None:
+    """Add observations that were counted by bucket before; prometheus_client takes one at a time.
+
+    Args:
+        child: a histogram, with its labels if it has any.
+        counts: for each bucket, the last one without a bound, the number of observations in it.
+        total: their sum.
+    """
+    child._sum.inc(total)
+    for bucket, count in zip(child._buckets, counts, strict=True):
+        if count:
+            bucket.inc(count)
+
+
+def rows() -> Iterator[str]:
+    """Yield the table of metrics, in Markdown, as docs/operations.md has it."""
+    yield "| metric | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for family in FAMILIES:
+        labels = [f"`{label}`" for label in family.labels] + [
+            "those of `metrics.labels`"
+        ] * family.by_principal
+        yield f"| `{family.name}` | {family.kind} | {', '.join(labels)} | {family.meaning} |"

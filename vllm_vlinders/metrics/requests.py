@@ -1,0 +1,198 @@
+"""What is counted of each request, once it has ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vllm_vlinders.metrics import catalogue
+from vllm_vlinders.metrics.labels import NONE, LabelValues
+from vllm_vlinders.settings import MetricsSettings, PriceSettings, QuotaSettings, Settings
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter
+
+_PER_PRICE = 1_000_000
+_MOST_MODELS = 1000
+_NO_MORE: Mapping[str, str] = {}
+_TOKEN = "jwt:"  # noqa: S105 -- how principals are called that a token names
+
+
+class Who(NamedTuple):
+    """Whose request it was; None: not known."""
+
+    tenant: str | None
+    model: str | None = None
+    band: str = NONE
+    route: str | None = None
+    role: str | None = None
+    principal: str | None = None
+
+
+class Tokens(NamedTuple):
+    """Tokens of one request; `cached` are part of `prompt`."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+
+class Times(NamedTuple):
+    """Seconds of one request.
+
+    Attributes:
+        response: until the end of the answer.
+        first_token: until the first token; None if there was none.
+        queued: of each of its requests in the engine.
+        gaps: for each bucket of `catalogue.INTER_TOKEN`, how many gaps between outputs; empty: none.
+        gap_seconds: the sum of those.
+    """
+
+    response: float
+    first_token: float | None = None
+    queued: Sequence[float] = ()
+    gaps: Sequence[int] = ()
+    gap_seconds: float = 0.0
+
+
+class _Times:
+    """The histograms of a tenant's requests in a band, looked up once: that is most of what it costs."""
+
+    __slots__ = ("first_token", "inter_token", "queue", "response")
+
+    def __init__(self, tenant: str, band: str) -> None:
+        self.response, self.first_token, self.inter_token, self.queue = (
+            catalogue.histogram(family).labels(tenant, band)
+            for family in (catalogue.RESPONSE, catalogue.FIRST_TOKEN, catalogue.INTER_TOKEN, catalogue.QUEUE)
+        )
+
+    def observe(self, times: Times) -> None:
+        catalogue.observe(self.response, catalogue.SECONDS, times.response)
+        if times.first_token is not None:
+            catalogue.observe(self.first_token, catalogue.SECONDS, times.first_token)
+        for seconds in times.queued:
+            catalogue.observe(self.queue, catalogue.SECONDS, seconds)
+        if times.gaps:
+            catalogue.observe_many(self.inter_token, times.gaps, times.gap_seconds)
+
+
+class _Usage:
+    """The counters of what a tenant uses of a model."""
+
+    __slots__ = ("_cached", "_completion", "_cost", "_prompt")
+
+    def __init__(self, tenant: str, model: str, more: Mapping[str, str], *, costs: bool) -> None:
+        names, values = tuple(more), tuple(more.values())
+        self._prompt, self._cached, self._completion = (
+            catalogue.counter(catalogue.TOKENS, names).labels(tenant, model, kind, *values)
+            for kind in ("prompt", "cached", "completion")
+        )
+        self._cost = (
+            catalogue.counter(catalogue.COST, names).labels(tenant, model, *values) if costs else None
+        )
+
+    def add(self, tokens: Tokens, price: PriceSettings) -> None:
+        if tokens.prompt:
+            self._prompt.inc(tokens.prompt)
+        if tokens.cached:
+            self._cached.inc(tokens.cached)
+        if tokens.completion:
+            self._completion.inc(tokens.completion)
+        if self._cost is not None:
+            self._cost.inc(cost(price, tokens))
+
+
+class Recorder:
+    """Counts requests. Its labels are bounded, and so is its memory."""
+
+    def __init__(self, settings: MetricsSettings, quotas: QuotaSettings, tenants: LabelValues) -> None:
+        self._quotas = quotas
+        self._labels = settings.labels
+        self._tenants = tenants
+        self._models = LabelValues(_MOST_MODELS)
+        self._principals = LabelValues(settings.max_tenants)
+        self._active = catalogue.gauge(catalogue.ACTIVE)
+        self._series: dict[tuple[Any, ...], tuple[Counter, _Times]] = {}
+        self._times: dict[tuple[str, str], _Times] = {}
+        self._usage: dict[tuple[str, ...], _Usage] = {}
+
+    def begin(self) -> None:
+        """Note that a request has come."""
+        self._active.inc()
+
+    def end(self, who: Who, status: int, tokens: Tokens, times: Times) -> None:
+        """Note that it has ended, with HTTP status `status`."""
+        self._active.dec()
+        tenant, model, more = self.tenant(who.tenant), self._model(who.model), self._principal(who)
+        key = (tenant, model, who.band, who.route, status, *more.values())
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._open(tenant, model, who, status, more)
+        series[0].inc()
+        series[1].observe(times)
+        if tokens.prompt or tokens.completion:
+            self._usage_of(tenant, model, more).add(tokens, self._quotas.price_of(who.model))
+
+    def add_tokens(self, who: Who, tokens: Tokens) -> None:
+        """Count tokens, and what they cost."""
+        tenant, model, more = self.tenant(who.tenant), self._model(who.model), self._principal(who)
+        self._usage_of(tenant, model, more).add(tokens, self._quotas.price_of(who.model))
+
+    def _open(
+        self, tenant: str, model: str, who: Who, status: int, more: Mapping[str, str]
+    ) -> tuple[Counter, _Times]:
+        requests = catalogue.counter(catalogue.REQUESTS, tuple(more))
+        place = (tenant, who.band)
+        times = self._times.get(place)
+        if times is None:
+            times = self._times[place] = _Times(*place)
+        route = who.route or NONE
+        return requests.labels(tenant, model, who.band, route, str(status), *more.values()), times
+
+    def _usage_of(self, tenant: str, model: str, more: Mapping[str, str]) -> _Usage:
+        labels = (tenant, model, *more.values())
+        usage = self._usage.get(labels)
+        if usage is None:
+            costs = bool(self._quotas.prices)
+            usage = self._usage[labels] = _Usage(tenant, model, more, costs=costs)
+        return usage
+
+    def tenant(self, name: str | None) -> str:
+        """Return the label of a tenant."""
+        return NONE if name is None else self._tenants.of(name)
+
+    def _model(self, name: str | None) -> str:
+        return NONE if name is None else self._models.of(name)
+
+    def _principal(self, who: Who) -> Mapping[str, str]:
+        """Return the labels of ``metrics.labels``."""
+        if not self._labels:
+            return _NO_MORE
+        return {name: self._value(source, who) for name, source in self._labels.items()}
+
+    def _value(self, source: str, who: Who) -> str:
+        if source == "role":
+            return who.role or NONE
+        if who.principal is None:
+            return NONE
+        if who.principal.startswith(_TOKEN):
+            return _TOKEN.rstrip(":")  # the subject of a token may be a person
+        return self._principals.of(who.principal)
+
+
+def cost(price: PriceSettings, tokens: Tokens) -> float:
+    """Return what `tokens` cost."""
+    return (tokens.prompt * price.input + tokens.completion * price.output) / _PER_PRICE
+
+
+def open_recorder(settings: Settings, environ: Mapping[str, str] = os.environ) -> Recorder | None:
+    """Return what counts requests by these settings; None where they want none counted."""
+    if not settings.metrics.enabled:
+        return None
+    folder = environ.get("VLINDERS_RUN_DIR")
+    named = [*settings.scheduler.tenants, *settings.quotas.tenants]
+    path = Path(folder) / "tenants" if folder else None
+    tenants = LabelValues(settings.metrics.max_tenants, ["default", *sorted(set(named))], path)
+    return Recorder(settings.metrics, settings.quotas, tenants)

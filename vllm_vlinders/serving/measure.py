@@ -1,0 +1,106 @@
+"""The stage that measures: what a request was, how it ended, how long it took, what it used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+from vllm_vlinders.metrics.requests import Recorder, Times, Tokens, Who, open_recorder
+from vllm_vlinders.scheduling.bands import BANDS, band_of
+from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
+from vllm_vlinders.serving.exchange import Exchange, Message, Receive
+from vllm_vlinders.serving.meter import Meter
+from vllm_vlinders.settings import active_settings
+
+_WORK = ("POST", "WEBSOCKET")
+_MANAGEMENT = "/vlinders/"
+_METRICS = "/metrics"
+_CLIENT_LEFT = 499
+
+before_scrape: list[Callable[[], None]] = []
+"""Called before ``/metrics`` is answered, to bring gauges up to date."""
+
+
+@cache
+def recorder() -> Recorder | None:
+    """Return what counts requests in this process; None where nothing is to be counted."""
+    return open_recorder(active_settings())
+
+
+def is_work(exchange: Exchange) -> bool:
+    """Tell whether the request may make the model work: a POST or WebSocket that is not management."""
+    return exchange.method in _WORK and not exchange.path.startswith(_MANAGEMENT)
+
+
+async def measure(exchange: Exchange) -> None:
+    """Measure each request that may make the model work; the first stage, so the last to finish."""
+    counts = recorder()
+    if counts is None or not is_work(exchange):
+        if exchange.path == _METRICS:
+            for refresh in before_scrape:
+                refresh()
+        return
+    started = time.perf_counter()
+    counts.begin()
+    exchange.receive = _watched(exchange.receive, exchange.meter)
+    exchange.on_finish.append(lambda: _end(exchange, counts, started))
+
+
+def tell_late(exchange: Exchange) -> None:
+    """Count what has come out after the answer ended, as that of a background response does."""
+    counts = recorder()
+    if counts is not None:
+        counts.add_tokens(_who(exchange), _news(exchange.meter))
+
+
+def _watched(receive: Receive, meter: Meter) -> Receive:
+    async def watched() -> Message:
+        message = await receive()
+        if message["type"] == "http.disconnect" and meter.client_left is None:
+            meter.client_left = time.perf_counter()
+        return message
+
+    return watched
+
+
+def _end(exchange: Exchange, counts: Recorder, started: float) -> None:
+    meter, ended = exchange.meter, exchange.answered or time.perf_counter()
+    left = meter.client_left is not None and meter.client_left <= ended
+    times = Times(
+        response=ended - started,
+        first_token=None if meter.first_token is None else meter.first_token - started,
+        queued=meter.queued,
+        gaps=meter.gaps,
+        gap_seconds=meter.gap_seconds,
+    )
+    counts.end(_who(exchange), _CLIENT_LEFT if left else exchange.status or 500, _news(meter), times)
+
+
+def _news(meter: Meter) -> Tokens:
+    """Return the tokens that have not been counted yet."""
+    before, meter.told = meter.told, (meter.prompt, meter.cached, meter.output)
+    return Tokens(*(now - then for now, then in zip(meter.told, before, strict=True)))
+
+
+def _who(exchange: Exchange) -> Who:
+    context, meter = exchange.context, exchange.meter
+    guarded = active_settings().auth is not None
+    priority = context.priority if meter.priority is None else meter.priority
+    return Who(
+        tenant=context.tenant or (None if guarded else DEFAULT_TENANT),
+        model=_base_model if meter.model == "" else meter.model,
+        band=BANDS[band_of(priority or 0)].name,
+        route=context.route,
+        role=context.role,
+        principal=context.principal,
+    )
+
+
+_base_model: str | None = None
+
+
+def serve_model(name: str) -> None:
+    """Note the name under which this server serves its model."""
+    global _base_model  # noqa: PLW0603 -- one per process, by nature
+    _base_model = name
