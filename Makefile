@@ -14,7 +14,7 @@ SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
-    compat compat-check compat-oldest compat-scan compat-report metric-table bench scenarios dist clean
+    compat compat-check compat-oldest compat-scan compat-report metric-table dashboard prometheus bench scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,12 @@ compat-scan: setup ## scan every supported release and renew what is known of it
 
 metric-table: setup ## write the table of metrics into docs/operations.md
 	@$(BIN)/python scripts/metric_table.py
+
+dashboard: setup ## write the Grafana dashboard from its script
+	@$(BIN)/python scripts/make_dashboard.py
+
+prometheus: setup ## run a Prometheus on a live server (needs Debian's package prometheus); ARGS=--check asks every query
+	@exec $(BIN)/python scripts/prometheus.py --target 127.0.0.1:$(PORT) $(ARGS)
 
 compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the table of results
 	$(BIN)/vlinders compat report --markdown COMPATIBILITY.md --html docs/compatibility.html \

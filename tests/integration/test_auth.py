@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ class Guarded:
                     "cut": {"tokens_per_minute": 100_000, "concurrent_requests": 2},
                 },
                 "default_max_tokens": 64,
+                "prices": {"default": {"input": 1, "output": 3}},
             },
         }
         self.config.write_text(yaml.safe_dump(tree))
@@ -206,6 +208,27 @@ def test_a_key_revoked_in_the_middle_of_a_stream(guarded: Guarded) -> None:
         assert client.post(COMPLETIONS, json=body).status_code == 401
         assert [line for line in lines if line][-1] == "data: [DONE]"
     guarded.until_used("cut", "concurrent_requests", 0)
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="apt-get install prometheus")
+def test_a_prometheus_finds_data_for_every_panel_and_rule(guarded: Guarded, tmp_path: Path) -> None:
+    scraper, full, others = guarded.key("ops", "metrics"), guarded.key("full"), guarded.key("cut")
+    key_file = tmp_path / "key"
+    key_file.write_text(scraper)
+    script, address = ROOT / "scripts" / "prometheus.py", f"127.0.0.1:{guarded.server.port}"
+    command = [sys.executable, str(script), "--check", "--target", address, "--port", str(free_port())]
+    process = subprocess.Popen(
+        [*command, "--key-file", str(key_file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    body = {"model": "tiny", "prompt": "The quick brown fox " * 40, "max_tokens": 60, "ignore_eos": True}
+    statuses = set()
+    while process.poll() is None:
+        for key in (full, others, "wrong"):
+            with guarded.client(key) as client:
+                statuses.add(client.post(COMPLETIONS, json=body).status_code)
+
+    assert process.returncode == 0, process.communicate()[0]
+    assert {200, 401, 429} <= statuses
 
 
 def test_the_live_server_is_proven_closed(guarded: Guarded) -> None:

@@ -81,5 +81,7 @@ def test_one_feature_can_be_chosen() -> None:
     done = run(APPLY, VLLM_CUSTOM_PATCHES="vllm_vlinders:core")
     version = running_vllm_version()
     render = "applied" if version >= Version("0.29") else "not_needed"
+    counting = ("api_server_input_processor_door", "api_server_output_processor_meter")
     expected = {"api_server_app_pipeline": "applied", "api_server_render_pipeline": render}
+    expected |= dict.fromkeys(counting, "applied")
     assert json.loads(done.stdout.splitlines()[-2]) == expected, done.stderr

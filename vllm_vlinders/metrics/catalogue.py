@@ -102,6 +102,12 @@ AGED = Family(
 SHED = Family(
     "vlinders_shed_total", "counter", "Requests turned away by their deadline or a full queue (503, 429)."
 )
+AGING = Family(
+    "vlinders_aging_seconds",
+    "gauge",
+    "scheduler.aging_seconds: no request waits longer than five times this for such as came after it.",
+    across="livemostrecent",
+)
 AUTH = Family(
     "vlinders_auth_requests_total",
     "counter",
@@ -143,6 +149,7 @@ FAMILIES = (
     PREEMPTIONS,
     AGED,
     SHED,
+    AGING,
     AUTH,
     STORE_UP,
     QUOTA_TOKENS,

@@ -60,7 +60,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     mark_api_server()
     serve_model((args.served_model_name or [args.model])[0])
     show_engine_counts()
-    before_scrape[:] = [_record_patch_info]
+    before_scrape[:] = [_refresh_gauges]
     return app
 
 
@@ -100,8 +100,10 @@ def _status() -> dict[str, Any]:
     }
 
 
-def _record_patch_info() -> None:
+def _refresh_gauges() -> None:
+    from vllm_vlinders.metrics.catalogue import AGING, gauge
     from vllm_vlinders.metrics.patch_info import record_patch_info
     from vllm_vlinders.patching.report import read_reports
 
     record_patch_info(read_reports())
+    gauge(AGING).set(active_settings().scheduler.aging_seconds)

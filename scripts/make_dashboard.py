@@ -1,0 +1,160 @@
+"""Write docker/grafana/dashboards/vlinders.json: rows of panels, each a title, a unit and queries.
+
+Grafana's JSON repeats the same fields for every panel; here each panel is one line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parents[1] / "docker" / "grafana" / "dashboards" / "vlinders.json"
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+WIDTH, HEIGHT, COLUMNS = 8, 8, 24
+EVERY = "$__rate_interval"
+
+
+def quantile(family: str, part: float, by: str = "") -> str:
+    """Return the query of a quantile of a histogram, over all tenants or by a label."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({part}, sum by ({labels}) (rate({family}_bucket{{{TENANTS}}}[{EVERY}])))"
+
+
+TENANTS = 'tenant=~"$tenant"'
+REQUESTS = f"rate(vlinders_requests_total{{{TENANTS}}}[{EVERY}])"
+TOKENS = f"rate(vlinders_tokens_total{{{TENANTS}}}[{EVERY}])"
+ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
+    "Service": [
+        ("Requests by status", "reqps", {"{{status}}": f"sum by (status) ({REQUESTS})"}),
+        ("Errors of the server", "percentunit", {"5xx": "vlinders:error_ratio:rate5m"}),
+        ("Active and waiting", "short", {
+            "active": "sum(vlinders_active_requests)",
+            "running in the engine": "sum(vllm:num_requests_running)",
+            "waiting in the engine": "sum(vllm:num_requests_waiting)",
+        }),
+        ("Answers", "s", {f"p{p}": quantile("vlinders_response_seconds", p / 100) for p in (50, 95, 99)}),
+        ("First tokens", "s", {
+            f"p{p}": quantile("vlinders_time_to_first_token_seconds", p / 100) for p in (50, 95, 99)
+        }),
+        ("Between tokens", "s", {
+            f"p{p}": quantile("vlinders_inter_token_seconds", p / 100) for p in (50, 95, 99)
+        }),
+        ("Tokens per second", "short", {"{{kind}}": f"sum by (kind) ({TOKENS})"}),
+        ("Requests by model", "reqps", {"{{model}}": f"sum by (model) ({REQUESTS})"}),
+    ],
+    "Tenants": [
+        ("Requests", "reqps", {"{{tenant}}": f"sum by (tenant) ({REQUESTS})"}),
+        ("Tokens per second", "short", {"{{tenant}}": f"sum by (tenant) ({TOKENS})"}),
+        ("Waiting in the queue, p95", "s", {"{{tenant}}": quantile("vlinders_queue_seconds", 0.95, "tenant")}),
+        ("Refused by quotas", "reqps", {
+            "{{tenant}}: {{limit}}":
+            f"sum by (tenant, limit) (rate(vlinders_quota_refusals_total{{{TENANTS}}}[{EVERY}]))"
+        }),
+        ("Tokens charged to quotas", "short", {
+            "{{tenant}}": f"sum by (tenant) (rate(vlinders_quota_tokens_total{{{TENANTS}}}[{EVERY}]))"
+        }),
+        ("Cost in the time shown", "short", {
+            "{{tenant}}": f"sum by (tenant) (increase(vlinders_cost_total{{{TENANTS}}}[$__range]))"
+        }),
+        ("Credentials refused", "reqps", {
+            "{{outcome}}": f'sum by (outcome) (rate(vlinders_auth_requests_total{{outcome!="allowed"}}[{EVERY}]))'
+        }),
+    ],
+    "Scheduler": [
+        ("Waiting in the queue by band, p95", "s", {"{{band}}": quantile("vlinders_queue_seconds", 0.95, "band")}),
+        ("Requests by band", "reqps", {"{{band}}": f"sum by (band) ({REQUESTS})"}),
+        ("Preemptions", "cps", {"{{reason}}": f"sum by (reason) (rate(vlinders_preemptions_total[{EVERY}]))"}),
+        ("Aged and shed", "cps", {
+            "aged": f"sum(rate(vlinders_aged_total[{EVERY}]))",
+            "shed": f"sum(rate(vlinders_shed_total[{EVERY}]))",
+        }),
+        ("Longest waits and their bound", "s", {
+            "p99": "vlinders:queue_seconds:p99",
+            "five times scheduler.aging_seconds": "5 * max(vlinders_aging_seconds)",
+        }),
+    ],
+    "Cache": [
+        ("Prompt tokens from the prefix cache", "percentunit", {
+            "{{tenant}}": f'sum by (tenant) (rate(vlinders_tokens_total{{kind="cached",{TENANTS}}}[{EVERY}]))'
+            f' / sum by (tenant) (rate(vlinders_tokens_total{{kind="prompt",{TENANTS}}}[{EVERY}]))'
+        }),
+        ("KV blocks in use", "percentunit", {"engine {{engine}}": "max by (engine) (vllm:kv_cache_usage_perc)"}),
+    ],
+    "Patches and versions": [
+        ("Patches by state", "short", {
+            "{{process}}: {{state}}": "sum by (process, state) (vlinders_patch_info)"
+        }),
+        ("Not applied", "short", {"patches": "vlinders:patches_not_applied"}),
+        ("vLLM", "short", {"{{vllm}}": "count by (vllm) (vlinders_patch_info == 1)"}),
+    ],
+}  # fmt: skip
+
+
+def panels() -> list[dict[str, Any]]:
+    """Return the panels with their places."""
+    found: list[dict[str, Any]] = []
+    top = 0
+    for row, contents in ROWS.items():
+        place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
+        found.append({"type": "row", "title": row, "id": len(found) + 1, "gridPos": place, "panels": []})
+        top += 1
+        for number, (title, unit, queries) in enumerate(contents):
+            across, down = number % (COLUMNS // WIDTH), number // (COLUMNS // WIDTH)
+            place = {"x": across * WIDTH, "y": top + down * HEIGHT, "w": WIDTH, "h": HEIGHT}
+            found.append(_panel(len(found) + 1, title, unit, queries) | {"gridPos": place})
+        top += -(-len(contents) * WIDTH // COLUMNS) * HEIGHT
+    return found
+
+
+def _panel(number: int, title: str, unit: str, queries: dict[str, str]) -> dict[str, Any]:
+    return {
+        "type": "timeseries",
+        "id": number,
+        "title": title,
+        "datasource": SOURCE,
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        "targets": [
+            {"refId": chr(ord("A") + place), "datasource": SOURCE, "expr": expr, "legendFormat": legend}
+            for place, (legend, expr) in enumerate(queries.items())
+        ],
+    }
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard."""
+    tenants = {
+        "name": "tenant",
+        "label": "Tenant",
+        "type": "query",
+        "datasource": SOURCE,
+        "query": {"query": "label_values(vlinders_requests_total, tenant)", "refId": "tenants"},
+        "includeAll": True,
+        "multi": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+        "refresh": 2,
+        "sort": 1,
+    }
+    source = {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+    return {
+        "uid": "vlinders",
+        "title": "vllm-vlinders",
+        "tags": ["vllm", "vlinders"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [source, tenants]},
+        "panels": panels(),
+    }
+
+
+def text() -> str:
+    """Return the file's contents."""
+    return json.dumps(dashboard(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")
