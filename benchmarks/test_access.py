@@ -68,7 +68,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
         office: KeyOffice = access.office("benchmark")
         made = [office.make(tenant=f"t{number % 500}", role="user") for number in range(NUMBER)]
         store = SqlStore(url)
-        with store._transaction(write=True) as connection:
+        with store._database.transaction(write=True) as connection:
             connection.execute(sa.insert(KEYS), [{**asdict(new.record), "change": 1} for new in made])
             connection.execute(sa.update(COUNTER).values(value=1))
         assert access.directory is not None

@@ -42,7 +42,7 @@ class FrontEndError(StartupError):
 
 
 class StoreError(StartupError):
-    """The store of API keys cannot be used; at the start that means no start, later the last good state."""
+    """A database cannot be used. The key store: at the start no start, later its last good state counts."""
 
 
 class CredentialError(VlindersError):

@@ -8,22 +8,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "vllm_vlinders"
-LEAVES = {"errors", "request_context", "settings", "logs", "_version"}
+LEAVES = {"errors", "database", "request_context", "settings", "logs", "_version"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
     "request_context": set(),
+    "database": {"errors"},
     "settings": {"errors"},
     "logs": {"settings"},
     "plugin": {"patching"},
     "scheduling": LEAVES,
     "metrics": LEAVES,
+    "usage": LEAVES,
     "auth": LEAVES,
-    "serving": LEAVES | {"auth", "scheduling", "metrics"},
+    "serving": LEAVES | {"auth", "scheduling", "metrics", "usage"},
     "patching": LEAVES,
     "patches": LEAVES | {"patching", "serving", "scheduling", "metrics"},
     "compat": LEAVES | {"patching", "plugin"},
-    "cli": LEAVES | {"auth", "patching", "compat"},
+    "cli": LEAVES | {"auth", "patching", "compat", "usage"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
 

@@ -129,6 +129,17 @@ QUOTA_REFUSALS = Family(
     "Requests that found a quota used up, by tenant and limit.",
     ("tenant", "limit"),
 )
+USAGE_LOST = Family(
+    "vlinders_usage_lost_total",
+    "counter",
+    "Requests that are missing in the usage ledger: of API servers that were killed before they stored them.",
+)
+USAGE_UP = Family(
+    "vlinders_usage_up",
+    "gauge",
+    "1 while every API server process can write the usage ledger, 0 while one keeps its usage in memory.",
+    across="livemin",
+)
 PATCH_INFO = Family(
     "vlinders_patch_info",
     "gauge",
@@ -154,6 +165,8 @@ FAMILIES = (
     STORE_UP,
     QUOTA_TOKENS,
     QUOTA_REFUSALS,
+    USAGE_LOST,
+    USAGE_UP,
     PATCH_INFO,
 )
 

@@ -14,7 +14,6 @@ from vllm_vlinders.settings import MetricsSettings, PriceSettings, QuotaSettings
 if TYPE_CHECKING:
     from prometheus_client import Counter
 
-_PER_PRICE = 1_000_000
 _MOST_MODELS = 1000
 _NO_MORE: Mapping[str, str] = {}
 _TOKEN = "jwt:"  # noqa: S105 -- how principals are called that a token names
@@ -101,7 +100,7 @@ class _Usage:
         if tokens.completion:
             self._completion.inc(tokens.completion)
         if self._cost is not None:
-            self._cost.inc(cost(price, tokens))
+            self._cost.inc(price.cost(tokens.prompt, tokens.completion))
 
 
 class Recorder:
@@ -180,11 +179,6 @@ class Recorder:
         if who.principal.startswith(_TOKEN):
             return _TOKEN.rstrip(":")  # the subject of a token may be a person
         return self._principals.of(who.principal)
-
-
-def cost(price: PriceSettings, tokens: Tokens) -> float:
-    """Return what `tokens` cost."""
-    return (tokens.prompt * price.input + tokens.completion * price.output) / _PER_PRICE
 
 
 def open_recorder(settings: Settings, environ: Mapping[str, str] = os.environ) -> Recorder | None:

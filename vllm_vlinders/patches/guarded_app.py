@@ -41,6 +41,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     from vllm_vlinders.metrics.engine_counts import show_engine_counts
     from vllm_vlinders.patching.lifecycle import mark_api_server
     from vllm_vlinders.serving.access import install, open_access
+    from vllm_vlinders.serving.bookkeeping import open_ledger
     from vllm_vlinders.serving.management import management_routes
     from vllm_vlinders.serving.measure import before_scrape, serve_model
     from vllm_vlinders.serving.pipeline import Pipeline
@@ -48,6 +49,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     keys = _api_keys(args)
     try:
         access = open_access(active_settings(), keys, *_context(more, options))
+        open_ledger(active_settings())
     except StartupError as error:
         exit_refusing(error)
     install(access)

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+from vllm_vlinders.metrics.labels import NONE
 from vllm_vlinders.metrics.requests import Recorder, Times, Tokens, Who, open_recorder
 from vllm_vlinders.scheduling.bands import BANDS, band_of
 from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
+from vllm_vlinders.serving.bookkeeping import active_ledger
 from vllm_vlinders.serving.exchange import Exchange, Message, Receive
 from vllm_vlinders.serving.meter import Meter
 from vllm_vlinders.settings import active_settings
+from vllm_vlinders.usage.entry import Amounts
 
 _WORK = ("POST", "WEBSOCKET")
 _MANAGEMENT = "/vlinders/"
@@ -36,22 +39,24 @@ def is_work(exchange: Exchange) -> bool:
 async def measure(exchange: Exchange) -> None:
     """Measure each request that may make the model work; the first stage, so the last to finish."""
     counts = recorder()
-    if counts is None or not is_work(exchange):
+    if not is_work(exchange):
         if exchange.path == _METRICS:
             for refresh in before_scrape:
                 refresh()
         return
     started = time.perf_counter()
-    counts.begin()
+    if counts is not None:
+        counts.begin()
     exchange.receive = _watched(exchange.receive, exchange.meter)
     exchange.on_finish.append(lambda: _end(exchange, counts, started))
 
 
 def tell_late(exchange: Exchange) -> None:
     """Count what has come out after the answer ended, as that of a background response does."""
-    counts = recorder()
+    counts, who, news = recorder(), _who(exchange), _news(exchange.meter)
     if counts is not None:
-        counts.add_tokens(_who(exchange), _news(exchange.meter))
+        counts.add_tokens(who, news)
+    _book(who, news, requests=0)
 
 
 def _watched(receive: Receive, meter: Meter) -> Receive:
@@ -64,7 +69,7 @@ def _watched(receive: Receive, meter: Meter) -> Receive:
     return watched
 
 
-def _end(exchange: Exchange, counts: Recorder, started: float) -> None:
+def _end(exchange: Exchange, counts: Recorder | None, started: float) -> None:
     meter, ended = exchange.meter, exchange.answered or time.perf_counter()
     left = meter.client_left is not None and meter.client_left <= ended
     times = Times(
@@ -74,7 +79,19 @@ def _end(exchange: Exchange, counts: Recorder, started: float) -> None:
         gaps=meter.gaps,
         gap_seconds=meter.gap_seconds,
     )
-    counts.end(_who(exchange), _CLIENT_LEFT if left else exchange.status or 500, _news(meter), times)
+    who, news = _who(exchange), _news(meter)
+    if counts is not None:
+        counts.end(who, _CLIENT_LEFT if left else exchange.status or 500, news, times)
+    _book(who, news, requests=1)
+
+
+def _book(who: Who, news: Tokens, requests: int) -> None:
+    """Enter what the model did into the usage ledger."""
+    ledger = active_ledger()
+    if ledger is None or who.model is None:
+        return
+    cost = active_settings().quotas.price_of(who.model).cost(news.prompt, news.completion)
+    ledger.add(who.tenant or NONE, who.model, Amounts(requests, *news, cost))
 
 
 def _news(meter: Meter) -> Tokens:

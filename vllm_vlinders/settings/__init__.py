@@ -27,6 +27,7 @@ from vllm_vlinders.settings.scheduler import (
 )
 from vllm_vlinders.settings.secret import reveal
 from vllm_vlinders.settings.tree import LoggingSettings, PatchSettings, Settings
+from vllm_vlinders.settings.usage import UsageSettings, state_folder
 
 __all__ = [
     "BUILT_IN_ROLES",
@@ -50,7 +51,9 @@ __all__ = [
     "SchedulerSettings",
     "Settings",
     "TenantSettings",
+    "UsageSettings",
     "active_settings",
     "load_settings",
     "reveal",
+    "state_folder",
 ]

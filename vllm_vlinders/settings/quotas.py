@@ -28,6 +28,10 @@ class PriceSettings(Section):
     input: float = Field(default=0, ge=0)
     output: float = Field(default=0, ge=0)
 
+    def cost(self, prompt: int, completion: int) -> float:
+        """Return what so many tokens cost."""
+        return (prompt * self.input + completion * self.output) / 1_000_000
+
 
 class QuotaSettings(Section):
     """Limits, prices, and where usage is counted."""

@@ -11,6 +11,7 @@ from vllm_vlinders.settings.base import Section
 from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
+from vllm_vlinders.settings.usage import UsageSettings
 
 
 class PatchSettings(Section):
@@ -38,6 +39,7 @@ class Settings(Section):
     auth: AuthSettings | None = None
     quotas: QuotaSettings = QuotaSettings()
     metrics: MetricsSettings = MetricsSettings()
+    usage: UsageSettings = UsageSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @model_validator(mode="after")

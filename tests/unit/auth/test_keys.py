@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -42,44 +40,6 @@ def index_of(store: Any) -> KeyIndex:
     for record in store.all():
         index.put(record)
     return index
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of this session's own."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not found or (os.getuid() == 0 and shutil.which("runuser") is None):
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgresql")
-    as_owner: list[str] = []
-    if os.getuid() == 0:  # it refuses to run as root
-        as_owner = ["runuser", "-u", "postgres", "--"]
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
-        shutil.chown(folder, "postgres")
-    data = folder / "data"
-    init = [
-        *as_owner,
-        str(found[-1] / "initdb"),
-        "-D",
-        str(data),
-        "-A",
-        "trust",
-        "-U",
-        "vlinders",
-        "--no-sync",
-    ]
-    subprocess.run(init, check=True, capture_output=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -p {port} -F"
-    control = [*as_owner, str(found[-1] / "pg_ctl"), "-D", str(data), "-w"]
-    subprocess.run(
-        [*control, "-l", str(folder / "log"), "-o", options, "start"], check=True, capture_output=True
-    )
-    yield f"postgresql+psycopg://vlinders@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -370,7 +330,7 @@ def test_a_process_that_ends_badly_leaves_the_store_usable(tmp_path: Path) -> No
         "import os, signal, sqlalchemy as sa\n"
         "from vllm_vlinders.auth.store.sql import SqlStore, _next_change\n"
         f"store = SqlStore({url!r})\n"
-        "with store._transaction(write=True) as connection:\n"
+        "with store._database.transaction(write=True) as connection:\n"
         "    _next_change(connection)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
