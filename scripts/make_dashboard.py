@@ -57,6 +57,10 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ("Cost in the time shown", "short", {
             "{{tenant}}": f"sum by (tenant) (increase(vlinders_cost_total{{{TENANTS}}}[$__range]))"
         }),
+        ("Usage ledger", "short", {
+            "can be written": "min(vlinders_usage_up)",
+            "requests lost": "sum(vlinders_usage_lost_total)",
+        }),
         ("Credentials refused", "reqps", {
             "{{outcome}}": f'sum by (outcome) (rate(vlinders_auth_requests_total{{outcome!="allowed"}}[{EVERY}]))'
         }),

@@ -31,6 +31,8 @@ RELEASE = "0.28.0"
 """The oldest supported vLLM."""
 START_SECONDS = 600
 STOP_SECONDS = 20
+STATE = tempfile.TemporaryDirectory(prefix="vlinders-state-")
+"""Where the servers keep what outlives them."""
 CONTEXT = 16384
 """The longest request of the shared servers, in tokens."""
 
@@ -42,6 +44,7 @@ def clean_environment(**variables: str | None) -> dict[str, str]:
     """
     ours = ("VLINDERS_", "VLLM_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    kept["XDG_STATE_HOME"] = STATE.name
     kept |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     # One thread for the worker leaves the other cores to the API server and the client.
     kept["VLLM_CPU_OMP_THREADS_BIND"] = str(max(os.sched_getaffinity(0)))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from vllm_vlinders import __version__
-from vllm_vlinders.cli import compat, config, doctor, keys, patches, verify
+from vllm_vlinders.cli import compat, config, doctor, keys, patches, usage, verify
 from vllm_vlinders.errors import CompatError, StartupError
 
 USAGE_ERROR = 2
@@ -38,6 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vllm-vlinders {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (doctor, patches, compat, config, keys, verify):
+    for module in (doctor, patches, compat, config, keys, usage, verify):
         module.add_to(commands)
     return parser

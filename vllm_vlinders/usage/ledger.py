@@ -87,6 +87,16 @@ class UsageLedger:
                 return
             self._rows[key] = amounts if before is None else before.plus(amounts)
 
+    def read(self, first: str, last: str, tenant: str | None) -> tuple[dict[Key, Amounts], Counted]:
+        """Return what was used and what was lost in those days, by all processes.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        self.flush()
+        store = self._store or self._open_store()
+        return store.read(first, last, tenant), store.lost(first, last)
+
     def flush(self) -> bool:
         """Store what has been counted; return whether all of it is stored."""
         with self._writing:
