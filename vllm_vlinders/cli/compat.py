@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -130,6 +131,7 @@ def run_scan(arguments: argparse.Namespace) -> int:
 
 def run_test(arguments: argparse.Namespace) -> int:
     """Run the tests on each release; 1 if one that should pass does not."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends what it has started
     workshop = Workshop(arguments.project.resolve(), Sources())
     prover = Prover(workshop, arguments.patches, lambda line: print(line, flush=True))
     results = read_results(arguments.results) if arguments.results else None

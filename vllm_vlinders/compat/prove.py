@@ -86,8 +86,11 @@ class Prover:
         if not there:
             raise CompatError(f"vLLM {runnable.version} has none of the tests of its own that were asked for")
         # Both at the same time: on two cores that takes half as long.
-        runs = [self._start(runnable, folder, there, patches) for patches in ("", self._patches)]
-        stock, patched = (run.outcomes() for run in runs)
+        with (
+            self._start(runnable, folder, there, "") as stock_run,
+            self._start(runnable, folder, there, self._patches) as patched_run,
+        ):
+            stock, patched = stock_run.outcomes(), patched_run.outcomes()
         return [
             self._told(runnable, compare(file, stock.of(f"tests/{file}"), patched.of(f"tests/{file}")))
             for file in there
@@ -110,14 +113,15 @@ class Prover:
         )
 
     def _ours(self, runnable: Runnable, name: str) -> Suite:
-        run = start_pytest(
+        with start_pytest(
             f"vLLM {runnable.version}, {name}",
             OURS[name],
             cwd=self._workshop.project,
             variables=self._workshop.variables(runnable, ""),
             report=self._workshop.project / ".upstream" / "reports" / f"{runnable.version}.{name}.xml",
-        )
-        return self._told(runnable, all_must_pass(name, run.outcomes()))
+        ) as run:
+            outcomes = run.outcomes()
+        return self._told(runnable, all_must_pass(name, outcomes))
 
     def _told(self, runnable: Runnable, suite: Suite) -> Suite:
         self._tell(f"vLLM {runnable.version}: {suite.name}: {suite.passed} of {suite.total}")

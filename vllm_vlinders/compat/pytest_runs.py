@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from vllm_vlinders.errors import CompatError
+
+_INTERRUPTED_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Outcomes:
 
 @dataclass(slots=True)
 class PytestRun:
-    """A pytest run under way.
+    """A pytest run under way; as a context manager it ends with the block.
 
     Attributes:
         title: names it in messages.
@@ -40,6 +44,19 @@ class PytestRun:
     process: subprocess.Popen[bytes]
     report: Path
     log: Path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Interrupt it if it still runs: its tests then end the servers that they have started."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(_INTERRUPTED_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
     def outcomes(self) -> Outcomes:
         """Wait for the end and return what passed and what failed.

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from vllm_vlinders.compat.pytest_runs import start_pytest
+from vllm_vlinders.compat.pytest_runs import PytestRun, start_pytest
 from vllm_vlinders.errors import CompatError
+
+WAITS = """
+import pathlib, time
+import pytest
+
+@pytest.fixture
+def server():
+    pathlib.Path("started").touch()
+    yield
+    pathlib.Path("stopped").touch()
+
+def test_waits(server): time.sleep(3600)
+"""
 
 TESTS = """
 import os, random
@@ -66,3 +81,22 @@ def test_a_run_of_nothing_is_no_success(tmp_path: Path, text: str) -> None:
     else:
         with pytest.raises(CompatError, match=r"stock: pytest ran no test; its words are in .*stock.log"):
             run(tmp_path, "stock")
+
+
+def test_a_run_that_is_left_early_ends_what_it_has_started(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(WAITS)
+    started, report = tmp_path / "started", tmp_path / "reports" / "it.xml"
+
+    def leave_early() -> None:
+        with start_pytest("it", ["test_it.py"], cwd=tmp_path, variables=os.environ, report=report) as run:
+            runs.append(run)
+            while not started.exists():
+                time.sleep(0.05)
+            sys.exit(143)
+
+    runs: list[PytestRun] = []
+    with pytest.raises(SystemExit):
+        leave_early()
+
+    assert runs[0].process.poll() is not None
+    assert (tmp_path / "stopped").exists()
