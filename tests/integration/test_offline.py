@@ -58,11 +58,15 @@ def test_when_kv_blocks_run_out_the_urgent_request_is_never_preempted() -> None:
 
 @pytest.mark.parametrize(
     "mode",
-    ["plain", "no prefix caching", "short chunks", "n-gram speculation", "lora", "structured output"],
+    [
+        *("plain", "no prefix caching", "short chunks", "n-gram speculation", "lora", "structured output"),
+        "streaming input",
+    ],
 )
 def test_an_urgent_request_takes_the_slot_of_a_running_one_which_resumes_unharmed(mode: str) -> None:
     result = run("slots.py", mode)
 
+    assert mode != "streaming input" or not result["preemptions in 10 steps"]
     assert result["preemptions"] == 1
     assert result["order"][0] == "urgent"
     assert result["as_alone"]

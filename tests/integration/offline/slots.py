@@ -17,6 +17,7 @@ MODES: dict[str, dict[str, Any]] = {
     },
     "lora": {"enable_lora": True, "max_loras": 1, "max_lora_rank": 8},
     "structured output": {},
+    "streaming input": {},
 }
 SLOTS = 2
 LONG, SHORT = 120, 8
@@ -29,6 +30,12 @@ def parameters_of(mode: str, tokens: int) -> Any:
 
     grammar = StructuredOutputsParams(regex="[a-z ]{400,500}") if mode == "structured output" else None
     return SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True, structured_outputs=grammar)
+
+
+def expect_more_input(requests: list[Any], *, expected: bool) -> None:
+    """Mark requests as those of a client that streams its input."""
+    for request in requests:
+        request.resumable = expected
 
 
 def main(mode: str) -> None:
@@ -64,8 +71,13 @@ def main(mode: str) -> None:
         step()
     for _ in range(20):
         step()
+    expect_more_input(scheduler.running, expected=mode == "streaming input")
     add("waiting", 0)
     add("urgent", 100)
+    for _ in range(10):
+        step()
+    early = scheduler.waiting.desk.counts["preemptions_slots"]
+    expect_more_input(scheduler.running, expected=False)
     while engine.has_unfinished_requests():
         step()
     step()  # in which the scheduler learns who has ended
@@ -73,6 +85,7 @@ def main(mode: str) -> None:
     result = {
         "order": list(ended),
         "as_alone": ended == alone,
+        "preemptions in 10 steps": early,
         "preemptions": desk.counts["preemptions_slots"],
         "left": [len(desk.tickets), free - scheduler.kv_cache_manager.block_pool.get_num_free_blocks()],
     }
