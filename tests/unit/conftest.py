@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,38 +50,38 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """A PostgreSQL of this session's own."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not found or (os.getuid() == 0 and shutil.which("runuser") is None):
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgresql")
     as_owner: list[str] = []
-    if os.getuid() == 0:  # it refuses to run as root
-        as_owner = ["runuser", "-u", "postgres", "--"]
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
-        shutil.chown(folder, "postgres")
-    data = folder / "data"
-    init = [
-        *as_owner,
-        str(found[-1] / "initdb"),
-        "-D",
-        str(data),
-        "-A",
-        "trust",
-        "-U",
-        "vlinders",
-        "--no-sync",
-    ]
-    subprocess.run(init, check=True, capture_output=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -p {port} -F"
-    control = [*as_owner, str(found[-1] / "pg_ctl"), "-D", str(data), "-w"]
-    subprocess.run(
-        [*control, "-l", str(folder / "log"), "-o", options, "start"], check=True, capture_output=True
-    )
-    yield f"postgresql+psycopg://vlinders@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
+    # Not under pytest's own folder: every pytest that starts takes that from other users again.
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
+        folder = Path(name)
+        if os.getuid() == 0:  # it refuses to run as root
+            as_owner = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(folder, "postgres")
+        data = folder / "data"
+        init = [
+            *as_owner,
+            str(found[-1] / "initdb"),
+            "-D",
+            str(data),
+            "-A",
+            "trust",
+            "-U",
+            "vlinders",
+            "--no-sync",
+        ]
+        subprocess.run(init, check=True, capture_output=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -p {port} -F"
+        control = [*as_owner, str(found[-1] / "pg_ctl"), "-D", str(data), "-w"]
+        subprocess.run(
+            [*control, "-l", str(folder / "log"), "-o", options, "start"], check=True, capture_output=True
+        )
+        yield f"postgresql+psycopg://vlinders@127.0.0.1:{port}/postgres"
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
