@@ -1,0 +1,91 @@
+"""Code in a prompt: where it is, in which language, how deep, and whether it stops mid-way.
+
+Fenced blocks are code; without one, the lines between the first and the last that look like code are.
+tree-sitter then parses with the grammar of the language it looks like, and repairs what it cannot parse with
+ERROR and MISSING nodes: one on the right edge of the tree means that the code was cut off there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vllm_vlinders.routing.code_language import UNKNOWN, language_of_code, language_of_fence
+from vllm_vlinders.routing.grammar import GRAMMARS, structure_of
+
+PARSE_CHARACTERS = 6_000
+"""How much code is parsed, from its end: what was cut off shows there."""
+
+_FENCE = re.compile(r"```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_LIKE_CODE = re.compile(
+    r"[;{}]\s*$|^\s*[})\]]+[;,)]*\s*$|^\s{2,}\S.*[:=(),]\s*$|^\s*(?:return|break|continue|pass)\b[^.?!]*$"
+    r"|^\s*(?:#include|import|from \w+ import|using|package|def|class|fn|func|function|public|private|const|let|var)\b.*[\w({;:)'\">]\s*$"
+    r"|^\s*(?:if|for|while|elif|else|try|except|switch|catch)\b.*[:{(]\s*$|^\s*[\w.\[\]'\"]+\s*(?:[-+*/%|&]|:)?=\s*[^=].*$"
+    r"|^\s*[\w.]+\([^)]*\)\s*;?\s*$|^\s*(?://|/\*|\*/|#|--|@)\s?\S|^\s*</?\w+[^>]*>|^\s*(?:\"\"\"|''')|^>>> "
+    r"|^\s*(?:SELECT|FROM|WHERE|JOIN|LEFT JOIN|GROUP BY|ORDER BY|INSERT|UPDATE|CREATE|ALTER)\b|^\$ \w+",
+    re.MULTILINE,
+)
+_PROSE = re.compile(r"^\s*(?:[-*•]\s|\d+[.)]\s)?[A-Z¿¡]?[^\W\d_]+(?:[,;:]? [^\W\d_'’]+){4,}[.?!:,]?\s*$")
+_HOLLOW = re.compile(
+    r"(?:\"\"\"|''')\s*\Z|^\s*(?:def|class|if|elif|else|for|while|try|except|with|async)\b[^\n]*:\s*\Z"
+    r"|(?:\.\.\.|\bpass|(?:#|//)\s*(?:TODO|your code|write your|implement|complete|fill|add your)[^\n]*)\s*[})]*\s*\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BRACKETS = re.compile(r"[()\[\]{}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code of a prompt; see ``Signals`` for what the fields mean."""
+
+    language: str
+    incomplete: bool
+    depth: int
+    characters: int
+
+
+NO_CODE = Code("", incomplete=False, depth=0, characters=0)
+
+
+def read_code(text: str) -> tuple[Code, str]:
+    """Return the code in a text, ``NO_CODE`` without any, and the text around it."""
+    language, code, prose = _fenced(text) or _unfenced(text)
+    if not code.strip():
+        return NO_CODE, text
+    language = language or language_of_code(code)
+    tail = code[-PARSE_CHARACTERS:]
+    depth, broken = structure_of(tail, language) if language in GRAMMARS else (0, _open_brackets(tail) > 0)
+    incomplete = broken or _HOLLOW.search(tail[-200:]) is not None
+    return Code(language or UNKNOWN, incomplete, depth, len(code)), prose
+
+
+def _fenced(text: str) -> tuple[str | None, str, str] | None:
+    if "```" not in text:
+        return None
+    blocks = [(match[1], match[2]) for match in _FENCE.finditer(text) if match[2].strip()]
+    if not blocks:
+        return None
+    longest = max(blocks, key=lambda block: len(block[1]))
+    code = "\n".join(block for _, block in blocks)
+    return language_of_fence(longest[0]), code, _FENCE.sub("\n", text)
+
+
+def _unfenced(text: str) -> tuple[str | None, str, str]:
+    lines = text.split("\n")
+    marked = [index for index, line in enumerate(lines) if _LIKE_CODE.match(line) and not _PROSE.match(line)]
+    if not marked or not _convincing([lines[index] for index in marked]):
+        return None, "", text
+    first, last = marked[0], marked[-1]
+    while last + 1 < len(lines) and lines[last + 1][:1] in (" ", "\t"):
+        last += 1
+    code = "\n".join(lines[first : last + 1])
+    return None, code, "\n".join([*lines[:first], *lines[last + 1 :]])
+
+
+def _convincing(marked: list[str]) -> bool:
+    """Say whether lines that may be code are more than a heading, an equation or a command."""
+    return len(marked) > 1 or language_of_code(marked[0]) != UNKNOWN
+
+
+def _open_brackets(code: str) -> int:
+    return sum(1 if bracket in "([{" else -1 for bracket in _BRACKETS.findall(code))

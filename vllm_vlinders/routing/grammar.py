@@ -1,0 +1,75 @@
+"""The structure of code, by tree-sitter's grammars."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from tree_sitter import Language, Node, Parser, Query, QueryCursor
+
+GRAMMARS = {
+    "python": ("tree_sitter_python", "language"),
+    "javascript": ("tree_sitter_javascript", "language"),
+    "typescript": ("tree_sitter_typescript", "language_tsx"),
+    "java": ("tree_sitter_java", "language"),
+    "c": ("tree_sitter_c", "language"),
+    "cpp": ("tree_sitter_cpp", "language"),
+    "csharp": ("tree_sitter_c_sharp", "language"),
+    "go": ("tree_sitter_go", "language"),
+    "rust": ("tree_sitter_rust", "language"),
+    "ruby": ("tree_sitter_ruby", "language"),
+    "php": ("tree_sitter_php", "language_php_only"),
+    "bash": ("tree_sitter_bash", "language"),
+    "sql": ("tree_sitter_sql", "language"),
+    "html": ("tree_sitter_html", "language"),
+}
+"""For each language that is parsed: the package of its grammar, and the function that gives it."""
+
+_BLOCKS = frozenset(
+    {"block", "statement_block", "compound_statement", "class_body", "declaration_list", "body_statement",
+     "switch_body", "enum_body", "interface_body", "match_block", "field_declaration_list", "do_block",
+     "element", "do_group", "if_statement", "then"}
+)  # fmt: skip
+
+
+@cache
+def _grammar(language: str) -> tuple[Parser, Query | None]:
+    package, function = GRAMMARS[language]
+    grammar = Language(getattr(importlib.import_module(package), function)())
+    known = {grammar.node_kind_for_id(kind) for kind in range(grammar.node_kind_count)}
+    blocks = " ".join(f"({name})" for name in sorted(_BLOCKS & known))
+    return Parser(grammar), Query(grammar, f"[{blocks}] @block") if blocks else None
+
+
+def structure_of(code: str, language: str) -> tuple[int, bool]:
+    """Return how deep the blocks of the code are nested, and whether it is cut off at its end.
+
+    Args:
+        code: any text.
+        language: a key of ``GRAMMARS``.
+    """
+    parser, blocks = _grammar(language)
+    root = parser.parse(code.encode("utf-8", "replace")).root_node
+    return (_depth(blocks, root) if blocks else 0), root.has_error and _broken_at_the_end(root)
+
+
+def _depth(blocks: Query, root: Node) -> int:
+    open_ends: list[int] = []
+    deepest = 0
+    found = QueryCursor(blocks).captures(root).get("block", [])
+    for start, end in sorted((node.start_byte, -node.end_byte) for node in found):
+        while open_ends and open_ends[-1] <= start:
+            open_ends.pop()
+        open_ends.append(-end)
+        deepest = max(deepest, len(open_ends))
+    return deepest
+
+
+def _broken_at_the_end(root: Node) -> bool:
+    """Say whether the right edge of the tree is an ERROR or a MISSING node."""
+    node: Node | None = root
+    while node is not None:
+        if node.is_error or node.is_missing:
+            return True
+        node = node.children[-1] if node.child_count else None
+    return False
