@@ -47,7 +47,7 @@ setup(
     ],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["vllm_vlinders", "vllm_vlinders.*"]),
-    package_data={"vllm_vlinders": ["py.typed", "**/*.json", "routing/encoders/static/model.npz"]},
+    package_data={"vllm_vlinders": ["py.typed", "**/*.json", "routing/**/*.npz", "routing/exemplars/*.txt"]},
     # vLLM is absent on purpose: the CUDA, CPU and vendor builds are different distributions, and
     # installing this one must never replace the build that an image already has.
     install_requires=[

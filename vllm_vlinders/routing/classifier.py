@@ -1,17 +1,63 @@
-"""What a prompt asks for. Preliminary: the interface stands, the trained heads come with the exemplars."""
+"""What a prompt asks for: linear heads on its embedding, its surface and the notions it names.
+
+``scripts/train_classifier.py`` trains the heads on the exemplars of the package.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
 from vllm_vlinders.routing.classification import CATEGORIES, Classification
-from vllm_vlinders.routing.signals import read_signals
+from vllm_vlinders.routing.encoders import Encoder, create_encoder
+from vllm_vlinders.routing.features import features
+from vllm_vlinders.routing.signals import split_signals
+
+HEADS = Path(__file__).parent / "heads"
+
+
+class Classifier:
+    """Classifies prompts with one encoder.
+
+    Args:
+        encoder: an encoder that heads were trained for.
+        heads: their file; ``weights`` has a row for each category and one for complexity, a column for each
+            dimension of the encoder and each feature.
+    """
+
+    def __init__(self, encoder: Encoder, heads: Path | None = None) -> None:
+        self.encoder = encoder
+        with np.load(heads or HEADS / f"{encoder.name}.npz", allow_pickle=False) as arrays:
+            self._weights: NDArray[np.float32] = arrays["weights"]
+            self._biases: NDArray[np.float32] = arrays["biases"]
+
+    def classify(self, prompt: str) -> Classification:
+        """Return what any text asks for; never raises."""
+        logits = self._weights @ features_of([prompt], self.encoder)[0] + self._biases
+        odds = np.exp(logits[:-1] - logits[:-1].max())
+        scores = dict(zip(CATEGORIES, (odds / odds.sum()).tolist(), strict=True))
+        complexity = 1 / (1 + float(np.exp(-np.clip(logits[-1], -50, 50))))
+        return Classification(max(scores, key=scores.__getitem__), complexity, scores)
+
+
+def features_of(prompts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
+    """Return one row per prompt: its embedding, then its features."""
+    read = [split_signals(prompt) for prompt in prompts]
+    embedded = encoder.encode([prose for _, prose in read])
+    surface = np.stack([features(signals, prose) for signals, prose in read])
+    return np.concatenate([embedded, surface], axis=1)
+
+
+@cache
+def default_classifier() -> Classifier:
+    """Return the classifier of the static encoder, loaded on first use."""
+    return Classifier(create_encoder("static"))
 
 
 def classify(prompt: str) -> Classification:
     """Return the category of a prompt, the probability that it is complex, and all scores; never raises."""
-    signals = read_signals(prompt)
-    if signals.code_language:
-        category = "code_completion" if signals.code_incomplete else "code_explanation"
-    else:
-        category = "math" if signals.formulas else "simple_qa"
-    scores = {name: 0.65 if name == category else 0.05 for name in CATEGORIES}
-    return Classification(category, min(1.0, signals.words / 200), scores)
+    return default_classifier().classify(prompt)

@@ -28,7 +28,7 @@ GRAMMARS = {
 _BLOCKS = frozenset(
     {"block", "statement_block", "compound_statement", "class_body", "declaration_list", "body_statement",
      "switch_body", "enum_body", "interface_body", "match_block", "field_declaration_list", "do_block",
-     "element", "do_group", "if_statement", "then"}
+     "element", "do_group"}
 )  # fmt: skip
 
 
@@ -36,7 +36,8 @@ _BLOCKS = frozenset(
 def _grammar(language: str) -> tuple[Parser, Query | None]:
     package, function = GRAMMARS[language]
     grammar = Language(getattr(importlib.import_module(package), function)())
-    known = {grammar.node_kind_for_id(kind) for kind in range(grammar.node_kind_count)}
+    kinds = range(grammar.node_kind_count)
+    known = {grammar.node_kind_for_id(kind) for kind in kinds if grammar.node_kind_is_named(kind)}
     blocks = " ".join(f"({name})" for name in sorted(_BLOCKS & known))
     return Parser(grammar), Query(grammar, f"[{blocks}] @block") if blocks else None
 
