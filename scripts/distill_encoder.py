@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,25 +55,28 @@ def reduce(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]
     _, axes = np.linalg.eigh(np.cov(centred.T.astype(np.float64)))
     main = axes[:, ::-1][:, :dimensions]
     main *= np.sign(main[np.abs(main).argmax(0), range(dimensions)])
-    return (centred @ main).astype(np.float32)
+    turned: NDArray[np.float32] = (centred @ main).astype(np.float32)
+    return turned
 
 
 def weighted(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the vectors weighted by a / (a + p), p by Zipf's law from the rank in the vocabulary."""
     share = 1 / np.arange(2, len(vectors) + 2)
     share /= share.sum()
-    return (vectors * (SIF / (SIF + share))[:, None]).astype(np.float32)
+    weights: NDArray[np.float32] = (SIF / (SIF + share)).astype(np.float32)
+    return vectors * weights[:, None]
 
 
 def main() -> None:
-    """Write model.npz and tokenizer.json."""
+    """Write model.npz and vocab.txt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=None, help="folder of a BERT sentence encoder")
     parser.add_argument("--dimensions", type=int, default=256)
     parser.add_argument("--target", type=Path, default=TARGET)
     arguments = parser.parse_args()
     model = arguments.model or packaged_model()
-    vocabulary = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    tokens = (model / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    vocabulary = {token: number for number, token in enumerate(tokens) if token}
     vectors = weighted(reduce(token_vectors(model, vocabulary), arguments.dimensions))
     scales = np.maximum(np.abs(vectors).max(1), 1e-9) / 127
     arguments.target.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ def main() -> None:
         vectors=np.round(vectors / scales[:, None]).astype(np.int8),
         scales=scales.astype(np.float32),
     )
-    shutil.copyfile(model / "tokenizer.json", arguments.target / "tokenizer.json")
+    shutil.copyfile(model / "vocab.txt", arguments.target / "vocab.txt")
     print(arguments.target / "model.npz", (arguments.target / "model.npz").stat().st_size)
 
 

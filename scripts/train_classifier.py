@@ -4,146 +4,129 @@
     scripts/train_classifier.py                       # for the static encoder
     scripts/train_classifier.py --encoder minilm --model DIR
 
-Prompts about code are put together here from what people say and from whole or cut snippets. Each prompt is
-also learnt the way it might have been typed in haste. The random choices are seeded: the same exemplars give
-the same heads, up to the platform's floating point.
+A few small networks (one hidden layer) are trained from different seeds; their mean, which is again one such
+network, is what is stored. The random choices are seeded: the same exemplars give the same heads, up to the
+platform's floating point.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lesson import lesson
 from vllm_vlinders.routing.classification import CATEGORIES
 from vllm_vlinders.routing.classifier import HEADS, features_of
 from vllm_vlinders.routing.encoders import create_encoder
-from vllm_vlinders.routing.exemplars import Exemplar, code_requests, snippets, written_prompts
+from vllm_vlinders.routing.exemplars import Exemplar
 
 SEED = 7
-STEPS = 400
-CATEGORY_DECAY = 2e-3
-COMPLEXITY_DECAY = 1e-2
-OPENINGS = ("hi, ", "hello ", "please ", "can you ", "hey ", "could you please ", "I need help. ", "Hi there! ", "ok now ", "")
+NETWORKS = 4
+HIDDEN = 64
+EPOCHS = 20
+BATCH = 128
+DROPOUT = (0.2, 0.3)
+RATE = 4e-3
+DECAY = 0.1
+SMOOTHING = 0.05
+LEAST_DEVIATION = 0.02
 
 
-def assembled(rng: random.Random) -> list[Exemplar]:
-    """Return prompts about code: whole code to explain or change, cut code to complete."""
-    codes = snippets()
-    made = []
-    for category in ("code_explanation", "code_generation", "code_completion"):
-        for request in code_requests(category):
-            for code in rng.sample(codes, 4):
-                cut = category == "code_completion" and rng.random() < 0.85
-                made.append(Exemplar(placed(request, cut_off(code, rng) if cut else code, rng), category, complex=category == "code_generation" and rng.random() < 0.5))
-    for code in codes:
-        made += [Exemplar(cut_off(code, rng), "code_completion", complex=False) for _ in range(4)]
-        made += [Exemplar(stub, "code_completion", complex=False) for stub in stubs(code)]
-        made.append(Exemplar(code, "code_explanation", complex=False))
-    return made
+@dataclass(frozen=True)
+class Lessons:
+    """Standardized features, what they stand for, and how much each counts."""
+
+    features: torch.Tensor
+    categories: torch.Tensor
+    complexities: torch.Tensor
+    category_weights: torch.Tensor
+    complexity_weights: torch.Tensor
 
 
-def placed(request: str, code: str, rng: random.Random) -> str:
-    """Return the request with the code behind or before it, in a fence or bare."""
-    fenced = rng.random() < 0.4
-    body = f"```\n{code}\n```" if fenced else code
-    if rng.random() < 0.75:
-        return f"{request}{rng.choice(['', ':', '?', ''])}{rng.choice([chr(10), chr(10) * 2])}{body}"
-    return f"{body}\n\n{request}"
+def network(lessons: Lessons, seed: int) -> torch.nn.Sequential:
+    """Return a trained network: one output per category, then one for complexity."""
+    torch.manual_seed(seed)
+    count, inputs = lessons.features.shape
+    layers = torch.nn.Sequential(
+        torch.nn.Dropout(DROPOUT[0]),
+        torch.nn.Linear(inputs, HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(DROPOUT[1]),
+        torch.nn.Linear(HIDDEN, len(CATEGORIES) + 1),
+    )
+    optimizer = torch.optim.AdamW(layers.parameters(), RATE, weight_decay=DECAY)
+    steps = EPOCHS * -(-count // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(count).split(BATCH):
+            optimizer.zero_grad()
+            loss(lessons, batch, layers(lessons.features[batch])).backward()
+            optimizer.step()
+            schedule.step()
+    return layers.eval()
 
 
-def cut_off(code: str, rng: random.Random) -> str:
-    """Return the start of the code, cut at a line or within one."""
-    lines = code.split("\n")
-    kept = lines[: max(1, int(len(lines) * rng.uniform(0.3, 0.9)))]
-    if rng.random() < 0.4 and len(kept[-1]) > 6:
-        kept[-1] = kept[-1][: rng.randint(3, len(kept[-1]) - 1)]
-    return "\n".join(kept)
-
-
-def stubs(code: str) -> list[str]:
-    """Return the head of a Python function with its docstring alone."""
-    for quotes in ('"""', "'''"):
-        if code.count(quotes) == 2:
-            head = code[: code.index(quotes, code.index(quotes) + 3) + 3]
-            return [head, f"\n{head}\n", f"\n\n{head}", f"from typing import List\n\n\n{head}\n"]
-    return []
-
-
-def hasty(prompt: str, rng: random.Random) -> str:
-    """Return the prompt as somebody in a hurry types it."""
-    if rng.random() < 0.3:
-        prompt = rng.choice(OPENINGS) + prompt
-    if rng.random() < 0.4:
-        prompt = prompt.lower()
-    elif rng.random() < 0.3:
-        prompt = prompt[:1].upper() + prompt[1:]
-    if rng.random() < 0.3:
-        prompt = prompt.rstrip(".?! ")
-    elif rng.random() < 0.2:
-        prompt = f"{prompt.rstrip('.?! ')}{rng.choice(['.', '?', '??', ' please', ' thanks', '...'])}"
-    if rng.random() < 0.25 and len(prompt) > 12:
-        at = rng.randrange(len(prompt) - 2)
-        prompt = prompt[:at] + rng.choice([prompt[at + 1] + prompt[at], "", prompt[at] * 2]) + prompt[at + 2 :]
-    return prompt
-
-
-def lesson(rng: random.Random) -> list[Exemplar]:
-    """Return all that is learnt from, each in two hasty variants too."""
-    written = written_prompts()
-    varied = [Exemplar(hasty(e.prompt, rng), e.category, e.complex) for e in written for _ in range(2)]
-    return written + varied + assembled(rng)
-
-
-def fit(rows: NDArray[np.float32], targets: torch.Tensor, weights: torch.Tensor, outputs: int, decay: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weights and biases of a (multinomial) logistic regression with an L2 penalty."""
-    features = torch.from_numpy(rows)
-    layer = torch.nn.Linear(rows.shape[1], outputs)
-    torch.nn.init.zeros_(layer.weight)
-    torch.nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        out = layer(features)
-        if outputs == 1:
-            each = torch.nn.functional.binary_cross_entropy_with_logits(out[:, 0], targets, reduction="none")
-        else:
-            each = torch.nn.functional.cross_entropy(out, targets, reduction="none")
-        total = (each * weights).sum() / weights.sum() + decay * layer.weight.square().sum()
-        total.backward()
-        return total
-
-    optimizer.step(loss)
-    return layer.weight.detach().numpy(), layer.bias.detach().numpy()
+def loss(lessons: Lessons, batch: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropies of category and of complexity."""
+    category = torch.nn.functional.cross_entropy(
+        out[:, :-1], lessons.categories[batch], reduction="none", label_smoothing=SMOOTHING
+    )
+    complexity = torch.nn.functional.binary_cross_entropy_with_logits(
+        out[:, -1], lessons.complexities[batch], reduction="none"
+    )
+    weighted = category * lessons.category_weights[batch] + complexity * lessons.complexity_weights[batch]
+    return weighted.mean()
 
 
 def balanced(labels: list[int]) -> torch.Tensor:
-    """Return weights under which each label counts as much as any other."""
+    """Return weights of mean 1 under which each label counts as much as any other."""
     counts = np.bincount(labels)
-    return torch.tensor([1 / counts[label] for label in labels], dtype=torch.float32)
+    weights = torch.tensor([1 / counts[label] for label in labels], dtype=torch.float32)
+    return weights / weights.mean()
 
 
-def train(exemplars: list[Exemplar], encoder_name: str, model: Path | None = None) -> dict[str, NDArray[np.float32]]:
-    """Return the heads for an encoder."""
+def train(
+    exemplars: list[Exemplar], encoder_name: str, model: Path | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays that a ``Classifier`` reads."""
     encoder = create_encoder(encoder_name, model=model) if model else create_encoder(encoder_name)
-    rows = features_of([e.prompt for e in exemplars], encoder)
-    scale = 1 / np.maximum(rows.std(0), 0.02)
+    rows = features_of([exemplar.prompt for exemplar in exemplars], encoder)
+    embedded = encoder.encode(["x"]).shape[1]
+    scale = 1 / np.maximum(rows.std(0), LEAST_DEVIATION)
+    scale[:embedded] = 1 / rows[:, :embedded].std()
     centre = rows.mean(0)
-    dimensions = encoder.encode(["x"]).shape[1]
-    scale[:dimensions] = 1 / rows[:, :dimensions].std()
-    standard = ((rows - centre) * scale).astype(np.float32)
-    categories = [CATEGORIES.index(e.category) for e in exemplars]
-    kinds = [categories[i] * 2 + exemplars[i].complex for i in range(len(exemplars))]
-    weight, bias = fit(standard, torch.tensor(categories), balanced(categories), len(CATEGORIES), CATEGORY_DECAY)
-    complexity = torch.tensor([float(e.complex) for e in exemplars])
-    hard, hard_bias = fit(standard, complexity, balanced(kinds), 1, COMPLEXITY_DECAY)
-    weights = np.concatenate([weight, hard]) * scale
-    return {"weights": weights.astype(np.float32), "biases": (np.concatenate([bias, hard_bias]) - weights @ centre).astype(np.float32)}
+    categories = [CATEGORIES.index(exemplar.category) for exemplar in exemplars]
+    kinds = [
+        2 * category + exemplar.complex for category, exemplar in zip(categories, exemplars, strict=True)
+    ]
+    lessons = Lessons(
+        features=torch.from_numpy(((rows - centre) * scale).astype(np.float32)),
+        categories=torch.tensor(categories),
+        complexities=torch.tensor([float(exemplar.complex) for exemplar in exemplars]),
+        category_weights=balanced(categories),
+        complexity_weights=balanced(kinds),
+    )
+    return merged([network(lessons, seed) for seed in range(NETWORKS)], centre, scale)
+
+
+def merged(
+    networks: list[torch.nn.Sequential], centre: NDArray[np.float32], scale: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the mean of the networks as one, which takes features as they are."""
+    layers = [[p.detach().numpy() for p in network.parameters()] for network in networks]
+    hidden = np.concatenate([layer[0] for layer in layers]) * scale
+    return {
+        "hidden": hidden.astype(np.float32),
+        "hidden_bias": (np.concatenate([layer[1] for layer in layers]) - hidden @ centre).astype(np.float32),
+        "output": (np.concatenate([layer[2] for layer in layers], axis=1) / len(layers)).astype(np.float32),
+        "output_bias": np.mean([layer[3] for layer in layers], axis=0).astype(np.float32),
+    }
 
 
 def main() -> None:
@@ -152,11 +135,12 @@ def main() -> None:
     parser.add_argument("--encoder", default="static", choices=("static", "minilm"))
     parser.add_argument("--model", type=Path, default=None, help="minilm: the folder of the model")
     arguments = parser.parse_args()
-    torch.manual_seed(SEED)
-    exemplars = lesson(random.Random(SEED))
-    heads = train(exemplars, arguments.encoder, arguments.model)
-    np.savez(HEADS / f"{arguments.encoder}.npz", **heads)
-    print(f"{len(exemplars)} prompts, {heads['weights'].shape[1]} features: {HEADS / arguments.encoder}.npz")
+    torch.set_num_threads(1)
+    exemplars = lesson(random.Random(SEED))  # noqa: S311 - exercises, not secrets.
+    arrays = train(exemplars, arguments.encoder, arguments.model)
+    target = HEADS / f"{arguments.encoder}.npz"
+    np.savez(target, allow_pickle=False, **arrays)
+    print(f"{target}: {len(exemplars)} prompts, {arrays['hidden'].shape[1]} features")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,10 @@ class KeyRequestError(VlindersError):
         self.missing = missing
 
 
+class EncoderError(VlindersError):
+    """An encoder gave no vectors: its server cannot be reached or answers something else."""
+
+
 class CompatError(VlindersError):
     """A vLLM release cannot be examined: unknown, out of reach, or broken. One line, for a person."""
 

@@ -21,12 +21,14 @@ MAY_IMPORT = {
     "metrics": LEAVES,
     "usage": LEAVES,
     "auth": LEAVES,
+    "routing": LEAVES,
     "serving": LEAVES | {"auth", "scheduling", "metrics", "usage"},
     "patching": LEAVES,
     "patches": LEAVES | {"patching", "serving", "scheduling", "metrics"},
     "compat": LEAVES | {"patching", "plugin"},
     "cli": LEAVES | {"auth", "patching", "compat", "usage"},
 }
+MAY_IMPORT_TORCH = {"routing/encoders/minilm.py"}  # When it is used, not when it is imported.
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")
 
 
@@ -53,7 +55,7 @@ def test_imports_follow_the_layers(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_vllm_is_imported_by_patches_alone(path: Path) -> None:
-    if part(path) != "patches":
+    if part(path) != "patches" and path.relative_to(ROOT).as_posix() not in MAY_IMPORT_TORCH:
         assert not {name for name in imports(path) if name.split(".")[0] in ("vllm", "torch", "fastapi")}
 
 

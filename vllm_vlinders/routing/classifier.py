@@ -1,4 +1,4 @@
-"""What a prompt asks for: linear heads on its embedding, its surface and the notions it names.
+"""What a prompt asks for: a small network on its embedding, its surface and the notions it names.
 
 ``scripts/train_classifier.py`` trains the heads on the exemplars of the package.
 """
@@ -25,19 +25,22 @@ class Classifier:
 
     Args:
         encoder: an encoder that heads were trained for.
-        heads: their file; ``weights`` has a row for each category and one for complexity, a column for each
-            dimension of the encoder and each feature.
+        heads: their file; ``hidden`` has a column for each dimension of the encoder and each feature,
+            ``output`` a row for each category and one for complexity.
     """
 
     def __init__(self, encoder: Encoder, heads: Path | None = None) -> None:
         self.encoder = encoder
         with np.load(heads or HEADS / f"{encoder.name}.npz", allow_pickle=False) as arrays:
-            self._weights: NDArray[np.float32] = arrays["weights"]
-            self._biases: NDArray[np.float32] = arrays["biases"]
+            self._hidden: NDArray[np.float32] = arrays["hidden"]
+            self._hidden_bias: NDArray[np.float32] = arrays["hidden_bias"]
+            self._output: NDArray[np.float32] = arrays["output"]
+            self._output_bias: NDArray[np.float32] = arrays["output_bias"]
 
     def classify(self, prompt: str) -> Classification:
         """Return what any text asks for; never raises."""
-        logits = self._weights @ features_of([prompt], self.encoder)[0] + self._biases
+        hidden = self._hidden @ features_of([prompt], self.encoder)[0] + self._hidden_bias
+        logits = self._output @ np.maximum(hidden, 0) + self._output_bias
         odds = np.exp(logits[:-1] - logits[:-1].max())
         scores = dict(zip(CATEGORIES, (odds / odds.sum()).tolist(), strict=True))
         complexity = 1 / (1 + float(np.exp(-np.clip(logits[-1], -50, 50))))

@@ -11,27 +11,37 @@ import re
 from dataclasses import dataclass
 
 from vllm_vlinders.routing.code_language import UNKNOWN, language_of_code, language_of_fence
-from vllm_vlinders.routing.grammar import GRAMMARS, structure_of
+from vllm_vlinders.routing.grammar import GRAMMARS, open_brackets, structure_of
 
 PARSE_CHARACTERS = 6_000
 """How much code is parsed, from its end: what was cut off shows there."""
 
 _FENCE = re.compile(r"```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_LIKE_CODE = re.compile(
-    r"[;{}]\s*$|^\s*[})\]]+[;,)]*\s*$|^\s{2,}\S.*[:=(),]\s*$|^\s*(?:return|break|continue|pass)\b[^.?!]*$"
-    r"|^\s*(?:#include|import|from \w+ import|using|package|def|class|fn|func|function|public|private|const|let|var)\b.*[\w({;:)'\">]\s*$"
-    r"|^\s*(?:if|for|while|elif|else|try|except|switch|catch)\b.*[:{(]\s*$|^\s*[\w.\[\]'\"]+\s*(?:[-+*/%|&]|:)?=\s*[^=].*$"
-    r"|^\s*[\w.]+\([^)]*\)\s*;?\s*$|^\s*(?://|/\*|\*/|#|--|@)\s?\S|^\s*</?\w+[^>]*>|^\s*(?:\"\"\"|''')|^>>> "
-    r"|^\s*(?:SELECT|FROM|WHERE|JOIN|LEFT JOIN|GROUP BY|ORDER BY|INSERT|UPDATE|CREATE|ALTER)\b|^\$ \w+",
-    re.MULTILINE,
+_CODE_LINES = (
+    r".*[;{}]\s*$",
+    r"[ \t]*[})\]]+[;,)]*\s*$",
+    r"[ \t]{2,}\S.*[:=(),]\s*$",
+    r"[ \t]*(?:return|break|continue|pass)\b[^.?!]*$",
+    r"[ \t]*(?:def|class|fn|func|function|public|private|const|let|var)\b.*[\w({;:)'\">]\s*$",
+    r"[ \t]*(?:#include|import|from \w+ import|using|package)\b.*[\w({;:)'\">]\s*$",
+    r"[ \t]*(?:if|for|while|elif|else|try|except|switch|catch)\b.*[:{(]\s*$",
+    r"[ \t]*[\w.\[\]'\"]+\s*(?:[-+*/%|&]|:)?=\s*[^=].*$",
+    r"[ \t]*[\w.]+\([^)]*\)\s*;?\s*$",
+    r"[ \t]*(?://|/\*|\*/|#|--|@)\s?\S",
+    r"[ \t]*</?\w+[^>]*>",
+    r"[ \t]*(?:\"{3}|'{3})",
+    r">>> |\$ \w+",
+    r"[ \t]*(?:SELECT|FROM|WHERE|JOIN|LEFT JOIN|GROUP BY|ORDER BY|INSERT|UPDATE|CREATE|ALTER)\b",
 )
-_PROSE = re.compile(r"^\s*(?:[-*•]\s|\d+[.)]\s)?[A-Z¿¡]?[^\W\d_]+(?:[,;:]? [^\W\d_'’]+){4,}[.?!:,]?\s*$")
+_LIKE_CODE = re.compile("|".join(_CODE_LINES))
+_GOES_ON = re.compile(r"[ \t]+\S|\S{1,12}\s*$|.*[(){};=<>]")
+"""A line right below code that belongs to it."""
+_PROSE = re.compile(r"^\s*(?:[-*•]\s|\d+[.)]\s)?[A-Z¿¡]?[^\W\d_]+(?:[,;:]? [^\W\d_'\u2019]+){4,}[.?!:,]?\s*$")
 _HOLLOW = re.compile(
     r"(?:\"\"\"|''')\s*\Z|^\s*(?:def|class|if|elif|else|for|while|try|except|with|async)\b[^\n]*:\s*\Z"
     r"|(?:\.\.\.|\bpass|(?:#|//)\s*(?:TODO|your code|write your|implement|complete|fill|add your)[^\n]*)\s*[})]*\s*\Z",
     re.IGNORECASE | re.MULTILINE,
 )
-_BRACKETS = re.compile(r"[()\[\]{}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ def read_code(text: str) -> tuple[Code, str]:
         return NO_CODE, text
     language = language or language_of_code(code)
     tail = code[-PARSE_CHARACTERS:]
-    depth, broken = structure_of(tail, language) if language in GRAMMARS else (0, _open_brackets(tail) > 0)
+    depth, broken = structure_of(tail, language) if language in GRAMMARS else (0, open_brackets(tail) > 0)
     incomplete = broken or _HOLLOW.search(tail[-200:]) is not None
     return Code(language or UNKNOWN, incomplete, depth, len(code)), prose
 
@@ -76,7 +86,7 @@ def _unfenced(text: str) -> tuple[str | None, str, str]:
     if not marked or not _convincing([lines[index] for index in marked]):
         return None, "", text
     first, last = marked[0], marked[-1]
-    while last + 1 < len(lines) and lines[last + 1][:1] in (" ", "\t"):
+    while last + 1 < len(lines) and _GOES_ON.match(lines[last + 1]):
         last += 1
     code = "\n".join(lines[first : last + 1])
     return None, code, "\n".join([*lines[:first], *lines[last + 1 :]])
@@ -85,7 +95,3 @@ def _unfenced(text: str) -> tuple[str | None, str, str]:
 def _convincing(marked: list[str]) -> bool:
     """Say whether lines that may be code are more than a heading, an equation or a command."""
     return len(marked) > 1 or language_of_code(marked[0]) != UNKNOWN
-
-
-def _open_brackets(code: str) -> int:
-    return sum(1 if bracket in "([{" else -1 for bracket in _BRACKETS.findall(code))

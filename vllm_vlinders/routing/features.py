@@ -21,9 +21,9 @@ _LEXICON = Path(__file__).parent / "lexicon.json"
 _LEAD_WORDS = 8
 """The notions of the first words count apart: a prompt tends to begin with what it asks for."""
 _MANY = 3
-_WORD = re.compile(r"[^\W_]+(?:['’+#-][^\W_]+|[+#]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019+#-][^\W_]+|[+#]+)*")
 _SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
-_LATIN = re.compile(r"[a-z]")
+_LENGTHS = (4, 40, 120)
 _SHAPE = 21
 
 
@@ -102,8 +102,6 @@ def _shape(signals: Signals, prose_words: int) -> list[float]:
         log1p(signals.code_characters) / 4,
         float(signals.language == "en"),
         float(signals.language == "und"),
-        float(signals.words <= 3),
-        float(signals.words >= 40),
-        float(signals.words >= 120),
-        float(signals.questions >= 2),
+        *(float(signals.words >= least) for least in _LENGTHS),
+        float(signals.questions > 1),
     ]

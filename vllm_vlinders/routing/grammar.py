@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor
@@ -30,6 +31,7 @@ _BLOCKS = frozenset(
      "switch_body", "enum_body", "interface_body", "match_block", "field_declaration_list", "do_block",
      "element", "do_group"}
 )  # fmt: skip
+_BRACKET = re.compile(r"[()\[\]{}]")
 
 
 @cache
@@ -51,7 +53,13 @@ def structure_of(code: str, language: str) -> tuple[int, bool]:
     """
     parser, blocks = _grammar(language)
     root = parser.parse(code.encode("utf-8", "replace")).root_node
-    return (_depth(blocks, root) if blocks else 0), root.has_error and _broken_at_the_end(root)
+    cut_off = root.has_error and (_broken_at_the_end(root) or open_brackets(code) > 0)
+    return (_depth(blocks, root) if blocks else 0), cut_off
+
+
+def open_brackets(code: str) -> int:
+    """Return how many brackets of the code are not closed, those in strings and comments among them."""
+    return sum(1 if bracket in "([{" else -1 for bracket in _BRACKET.findall(code))
 
 
 def _depth(blocks: Query, root: Node) -> int:

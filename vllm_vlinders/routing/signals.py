@@ -16,13 +16,13 @@ READ_CHARACTERS = 12_000
 """How much of a long prompt is read: two thirds of it from the start, one third from the end."""
 
 _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|[a-hA-H][.)])[ \t]+\S", re.MULTILINE)
-_QUESTION = re.compile(r"[?？؟]")
+_QUESTION = re.compile(r"[?\uff1f\u061f]")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _FORMULA = re.compile(
     r"\\(?:frac|int|sum|sqrt|lim|begin|cdot|times|leq|geq|infty|partial|alpha|beta|theta|pi)\b"
-    r"|\$[^$\n]{1,80}\$|[∫∑√∞≤≥≠±×÷∂∈∀∃]|\b[a-z]\s?\^\s?\d|\d\s?[-+*/^=]\s?\d|\b\d*[a-z]\s?[-+=]\s?\d*[a-z]?\b\s?="
+    r"|\$[^$\n]{1,80}\$|[∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]|\b[a-z]\s?\^\s?\d|\d\s?[-+*/^=]\s?\d|\b\d*[a-z]\s?[-+=]\s?\d*[a-z]?\b\s?="
 )
-_SENTENCE_END = re.compile(r"[.!?。！？؟]+(?:\s|$)")
+_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f]+(?:\s|$)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 ``<category>.<simple|complex>.txt`` holds one prompt a line, in which a backslash and an n stand for a line
 break. ``<category>.prompts.txt`` holds what people say to code; ``snippets.txt`` holds such code, apart by
-lines of ``%%%``. ``python -m`` has no business here: ``scripts/train_classifier.py`` puts them together.
+lines of ``%%%``. ``scripts/lesson.py`` puts them
+together.
 """
 
 from __future__ import annotations

@@ -1,0 +1,104 @@
+"""What the classifier learns from: the exemplars of the package, put together and varied."""
+
+from __future__ import annotations
+
+import random
+
+from vllm_vlinders.routing.exemplars import Exemplar, code_requests, snippets, written_prompts
+
+SNIPPETS_PER_REQUEST = 4
+CUTS_PER_SNIPPET = 4
+VARIANTS = 2
+OPENINGS = (
+    "hi, ", "hello ", "please ", "can you ", "hey ", "could you please ", "I need help. ", "Hi there! ", "ok now ",
+)  # fmt: skip
+CLOSINGS = (".", "?", "??", " please", " thanks", "...")
+
+
+def lesson(rng: random.Random) -> list[Exemplar]:
+    """Return all that is learnt from: the written prompts, hasty variants of them, and prompts about code."""
+    written = written_prompts()
+    varied = [Exemplar(hasty(e.prompt, rng), e.category, e.complex) for e in written for _ in range(VARIANTS)]
+    return written + varied + about_code(rng)
+
+
+def about_code(rng: random.Random) -> list[Exemplar]:
+    """Return whole code to explain or to change, and cut code to complete.
+
+    Half of the changes count as complex; reading and completing a function do not.
+    """
+    codes = snippets()
+    made = [
+        Exemplar(placed(request, code, rng), "code_explanation", complex=False)
+        for request in code_requests("code_explanation")
+        for code in rng.sample(codes, SNIPPETS_PER_REQUEST)
+    ]
+    made += [
+        Exemplar(placed(request, code, rng), "code_generation", complex=chance(rng, 0.5))
+        for request in code_requests("code_generation")
+        for code in rng.sample(codes, SNIPPETS_PER_REQUEST)
+    ]
+    for request in code_requests("code_completion"):
+        for code in rng.sample(codes, SNIPPETS_PER_REQUEST):
+            body = cut_off(code, rng) if chance(rng, 0.85) else code
+            made.append(Exemplar(placed(request, body, rng), "code_completion", complex=False))
+    for code in codes:
+        cut = [cut_off(code, rng) for _ in range(CUTS_PER_SNIPPET)] + stubs(code)
+        made += [Exemplar(part, "code_completion", complex=False) for part in cut]
+        made.append(Exemplar(code, "code_explanation", complex=False))
+    return made
+
+
+def placed(request: str, code: str, rng: random.Random) -> str:
+    """Return the request with the code behind or before it, in a fence or bare."""
+    body = f"```\n{code}\n```" if chance(rng, 0.4) else code
+    if chance(rng, 0.75):
+        return request + rng.choice(("", ":", "?", "")) + rng.choice(("\n", "\n\n")) + body
+    return f"{body}\n\n{request}"
+
+
+def cut_off(code: str, rng: random.Random) -> str:
+    """Return the start of the code, cut at a line or within one."""
+    lines = code.split("\n")
+    kept = lines[: max(1, int(len(lines) * rng.uniform(0.3, 0.9)))]
+    if chance(rng, 0.4) and len(kept[-1].strip()) > 1:
+        kept[-1] = kept[-1][: rng.randint(1, len(kept[-1]) - 1)]
+    return "\n".join(kept)
+
+
+def stubs(code: str) -> list[str]:
+    """Return a Python function that has a docstring without its body, as editors and tests send it."""
+    for quotes in ('"""', "'''"):
+        start = code.find(quotes)
+        end = code.find(quotes, start + 3)
+        if start >= 0 and end >= 0:
+            head = code[: end + 3]
+            return [head, f"\n{head}\n", f"\n\n{head}", f"from typing import List\n\n\n{head}\n"]
+    return []
+
+
+def hasty(prompt: str, rng: random.Random) -> str:
+    """Return the prompt as somebody in a hurry types it."""
+    if chance(rng, 0.3):
+        prompt = rng.choice(OPENINGS) + prompt
+    if chance(rng, 0.4):
+        prompt = prompt.lower()
+    elif chance(rng, 0.3):
+        prompt = prompt[:1].upper() + prompt[1:]
+    if chance(rng, 0.3):
+        prompt = prompt.rstrip(".?! ")
+    elif chance(rng, 0.2):
+        prompt = prompt.rstrip(".?! ") + rng.choice(CLOSINGS)
+    return mistyped(prompt, rng) if chance(rng, 0.25) else prompt
+
+
+def mistyped(prompt: str, rng: random.Random) -> str:
+    """Return the prompt with one character swapped with the next, left out or doubled."""
+    at = rng.randrange(max(1, len(prompt) - 1))
+    first, second = prompt[at : at + 1], prompt[at + 1 : at + 2]
+    return prompt[:at] + rng.choice([second + first, second, first + first + second]) + prompt[at + 2 :]
+
+
+def chance(rng: random.Random, probability: float) -> bool:
+    """Return True with a probability."""
+    return rng.random() < probability

@@ -1,0 +1,110 @@
+"""classify(): every text gets an answer, and what users plainly ask for is understood."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vllm_vlinders.routing import CATEGORIES, classify
+from vllm_vlinders.routing.exemplars import code_requests, snippets, written_prompts
+
+PLAIN = {
+    "code_completion": [
+        'def median(values):\n    """Return the median."""\n    ordered = sorted(values)\n    if len(ordered) %',
+        "finish this\n```js\nfunction sum(a) {\n  let t = 0;\n  for (const x of a) {\n```",
+        "completa esta función:\ndef area(r):\n    return 3.14 *",
+    ],
+    "code_generation": [
+        "write a bash script that renames all pictures by date",
+        "Escribe un script en python que lea un csv y calcule la media",
+        "напиши скрипт на питоне который скачивает картинки",
+    ],
+    "code_explanation": [
+        "what does this do?\n\nfor i in range(3):\n    print(i ** 2)\n",
+        "erkläre mir diesen code\n```python\nx = {k: v for k, v in zip(a, b)}\n```",
+    ],
+    "architecture_design": [
+        "Design a scalable architecture for a food delivery platform with 2M users, queues, caches and databases",
+        "Propose a database schema and microservices for a hotel booking system",
+    ],
+    "simple_qa": [
+        "what is the capital of peru",
+        "combien d'habitants à Lyon",
+        "hello!",
+        "日本で一番高い山は何ですか",
+    ],
+    "math": [
+        "solve 3x + 4 = 19",
+        "Rosa has 14 pencils, buys 3 packs of 6 and gives half of them away. How many are left?",
+        "Prove that the square root of 3 is irrational.",
+    ],
+    "creative_writing": [
+        "write a short story about a fox who opens a restaurant",
+        "Schreib ein Gedicht über den Herbst",
+        "写一首关于秋天的诗",
+    ],
+    "analysis": [
+        "Compare the economic policies of Sweden and Denmark, evaluate their effects and discuss the trade-offs",
+        "Summarize the following article and list its main arguments: Cities are changing because...",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("category", "prompt"), [(category, prompt) for category, prompts in PLAIN.items() for prompt in prompts]
+)
+def test_what_is_plainly_asked_for(category, prompt):
+    assert classify(prompt).category == category
+
+
+def test_hard_work_is_more_complex_than_easy_work():
+    hard = (
+        "Design a multi-region payment ledger with exactly-once semantics, compare two consistency models, "
+        "estimate the cost of each and justify your choice step by step"
+    )
+    assert classify(hard).complexity > 0.7
+    assert classify("what is the capital of peru").complexity < 0.3
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=400))
+@example("")
+@example(" \n\t")
+@example("\x00\x01\xff")
+@example("\ud800 half a character")
+@example("```")
+@example("(" * 5_000)
+@example("0" * 20_000)
+@example("a" * 1_000_000)
+@example("def f():\n" * 50_000)
+@example("\U0001f600" * 2_000)
+@example("مرحبا " * 1_000)
+def test_any_text_gets_an_answer(prompt):
+    answer = classify(prompt)
+    assert answer.category in CATEGORIES
+    assert tuple(answer.scores) == CATEGORIES
+    assert math.isclose(sum(answer.scores.values()), 1, abs_tol=1e-5)
+    assert answer.scores[answer.category] == max(answer.scores.values())
+    assert 0 <= answer.complexity <= 1
+
+
+def test_the_same_prompt_gets_the_same_answer():
+    assert classify("explain tides") == classify("explain tides")
+
+
+def test_each_category_has_hundreds_of_exemplars_in_all():
+    written = written_prompts()
+    codes = len(snippets())
+    for category in CATEGORIES:
+        whole = {exemplar.prompt for exemplar in written if exemplar.category == category}
+        about_code = len(code_requests(category)) * codes if category.startswith("code") else 0
+        assert len(whole) + about_code >= 140
+    assert {exemplar.category for exemplar in written} <= set(CATEGORIES)
+
+
+def test_no_exemplar_stands_twice():
+    prompts = [exemplar.prompt.lower() for exemplar in written_prompts()]
+    assert sorted({prompt for prompt in prompts if prompts.count(prompt) > 1}) == []
