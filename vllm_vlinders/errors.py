@@ -112,3 +112,7 @@ class RequestError(VlindersError):
 
 class InvalidPriorityError(RequestError, ValueError):
     """A priority is not an integer of 0 to 1000. A ValueError too, for callers of vLLM's Python API."""
+
+
+class InvalidRequirementsError(RequestError, ValueError):
+    """Requirements on a model are not of the words allowed. A ValueError too, for callers from Python."""

@@ -22,11 +22,11 @@ MAY_IMPORT = {
     "usage": LEAVES,
     "auth": LEAVES,
     "routing": LEAVES,
-    "serving": LEAVES | {"auth", "scheduling", "metrics", "usage"},
+    "serving": LEAVES | {"auth", "routing", "scheduling", "metrics", "usage"},
     "patching": LEAVES,
     "patches": LEAVES | {"patching", "serving", "scheduling", "metrics"},
     "compat": LEAVES | {"patching", "plugin"},
-    "cli": LEAVES | {"auth", "patching", "compat", "usage"},
+    "cli": LEAVES | {"auth", "routing", "patching", "compat", "usage"},
 }
 MAY_IMPORT_TORCH = {"routing/encoders/minilm.py"}  # When it is used, not when it is imported.
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem != "__init__")

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from vllm_vlinders import __version__
-from vllm_vlinders.cli import compat, config, doctor, keys, patches, usage, verify
-from vllm_vlinders.errors import CompatError, StartupError
+from vllm_vlinders.cli import compat, config, doctor, keys, patches, route, usage, verify
+from vllm_vlinders.errors import CompatError, RequestError, StartupError
 
 USAGE_ERROR = 2
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartupError as error:
         print(f"vlinders: {error}", file=sys.stderr)
         return 1
-    except CompatError as error:
+    except (CompatError, RequestError) as error:
         print(f"vlinders: {error}", file=sys.stderr)
         return USAGE_ERROR
     except BrokenPipeError:  # the reader of our output has left, as `head` does
@@ -38,6 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vllm-vlinders {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (doctor, patches, compat, config, keys, usage, verify):
+    for module in (doctor, patches, compat, config, keys, route, usage, verify):
         module.add_to(commands)
     return parser

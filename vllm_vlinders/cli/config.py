@@ -28,7 +28,11 @@ def add_to(commands: Any) -> None:
 
 def check(_arguments: argparse.Namespace) -> int:
     """Validate; an error is printed by the caller."""
-    load_settings()
+    settings = load_settings()
+    if settings.routing is not None and (settings.routing.models or settings.routing.default):
+        from vllm_vlinders.routing import SemanticRouter
+
+        SemanticRouter.of_settings(settings.routing)
     print("the settings are valid")
     return 0
 

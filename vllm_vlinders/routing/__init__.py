@@ -2,5 +2,6 @@
 
 from vllm_vlinders.routing.classification import CATEGORIES, Classification
 from vllm_vlinders.routing.classifier import classify
+from vllm_vlinders.routing.semantic_router import SemanticRouter
 
-__all__ = ["CATEGORIES", "Classification", "classify"]
+__all__ = ["CATEGORIES", "Classification", "SemanticRouter", "classify"]

@@ -17,6 +17,14 @@ from vllm_vlinders.settings.auth import (
 from vllm_vlinders.settings.load import active_settings, load_settings
 from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import LimitSettings, PriceSettings, QuotaSettings
+from vllm_vlinders.settings.routing import (
+    ModelSettings,
+    PolicySettings,
+    RequirementSettings,
+    RouteSettings,
+    RoutingSettings,
+    TokenCost,
+)
 from vllm_vlinders.settings.scheduler import (
     POLICY_NAMES,
     BandName,
@@ -27,6 +35,7 @@ from vllm_vlinders.settings.scheduler import (
 )
 from vllm_vlinders.settings.secret import reveal
 from vllm_vlinders.settings.tree import LoggingSettings, PatchSettings, Settings
+from vllm_vlinders.settings.upstream import UpstreamSettings
 from vllm_vlinders.settings.usage import UsageSettings, state_folder
 
 __all__ = [
@@ -42,15 +51,22 @@ __all__ = [
     "LocalitySettings",
     "LoggingSettings",
     "MetricsSettings",
+    "ModelSettings",
     "PatchSettings",
+    "PolicySettings",
     "PreemptionSettings",
     "PriceSettings",
     "QuotaSettings",
+    "RequirementSettings",
     "RolePriority",
     "RoleSettings",
+    "RouteSettings",
+    "RoutingSettings",
     "SchedulerSettings",
     "Settings",
     "TenantSettings",
+    "TokenCost",
+    "UpstreamSettings",
     "UsageSettings",
     "active_settings",
     "load_settings",

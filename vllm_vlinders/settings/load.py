@@ -134,8 +134,8 @@ def _names_at(path: list[str]) -> list[str]:
     names = iter(path)
     for name in names:
         annotation: Any = model.model_fields[name].annotation
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
+        if get_origin(annotation) in (dict, tuple):
+            annotation = get_args(annotation)[get_origin(annotation) is dict]
             next(names, None)
         if isinstance(annotation, UnionType):
             annotation = get_args(annotation)[0]

@@ -10,6 +10,7 @@ from vllm_vlinders.settings.auth import AuthSettings
 from vllm_vlinders.settings.base import Section
 from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import QuotaSettings
+from vllm_vlinders.settings.routing import RoutingSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
 from vllm_vlinders.settings.usage import UsageSettings
 
@@ -40,6 +41,7 @@ class Settings(Section):
     quotas: QuotaSettings = QuotaSettings()
     metrics: MetricsSettings = MetricsSettings()
     usage: UsageSettings = UsageSettings()
+    routing: RoutingSettings | None = None
     logging: LoggingSettings = LoggingSettings()
 
     @model_validator(mode="after")

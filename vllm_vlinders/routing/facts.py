@@ -1,0 +1,100 @@
+"""The signals: everything that a rule can ask about a request, each found out when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vllm_vlinders.routing.asked import Asked
+from vllm_vlinders.routing.classification import CATEGORIES, Classification
+from vllm_vlinders.routing.signals import Signals, read_signals
+
+Kind = Literal["number", "flag", "word", "text"]
+Value = float | int | bool | str | None
+Classify = Callable[[str], Classification]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks; None where it is not known."""
+
+    tenant: str | None = None
+    principal: str | None = None
+    role: str | None = None
+    session: str | None = None
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one request."""
+
+    asked: Asked
+    caller: Caller
+    classify: Classify
+    load: Callable[[], float] = lambda: 0.0
+    _found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classification(self) -> Classification:
+        """What the prompt asks for."""
+        found: Classification = self._once("classification", lambda: self.classify(self.asked.prompt))
+        return found
+
+    @property
+    def signals(self) -> Signals:
+        """The structure of the prompt."""
+        found: Signals = self._once("signals", lambda: read_signals(self.asked.prompt))
+        return found
+
+    def value(self, name: str) -> Value:
+        """Return the signal of that name, one of `SIGNALS`."""
+        return SIGNALS[name].read(self)
+
+    def _once(self, name: str, find: Callable[[], Any]) -> Any:
+        if name not in self._found:
+            self._found[name] = find()
+        return self._found[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal.
+
+    Attributes:
+        kind: what it can be compared with.
+        read: finds it out.
+        words: all that it can be, where that is known.
+    """
+
+    kind: Kind
+    read: Callable[[Facts], Value]
+    words: tuple[str, ...] = ()
+
+
+SIGNALS: Mapping[str, Signal] = {
+    "category": Signal("word", lambda facts: facts.classification.category, CATEGORIES),
+    "complexity": Signal("number", lambda facts: facts.classification.complexity),
+    "prompt": Signal("text", lambda facts: facts.asked.prompt),
+    "characters": Signal("number", lambda facts: facts.asked.characters),
+    "context": Signal("number", lambda facts: facts.asked.context),
+    "messages": Signal("number", lambda facts: facts.asked.messages),
+    "turns": Signal("number", lambda facts: facts.asked.turns),
+    "tools": Signal("flag", lambda facts: facts.asked.tools),
+    "images": Signal("flag", lambda facts: facts.asked.images),
+    "json_schema": Signal("flag", lambda facts: facts.asked.json_schema),
+    "system": Signal("flag", lambda facts: facts.asked.system),
+    "stream": Signal("flag", lambda facts: facts.asked.stream),
+    "code": Signal("flag", lambda facts: facts.signals.code_characters > 0),
+    "code_language": Signal("word", lambda facts: facts.signals.code_language),
+    "code_incomplete": Signal("flag", lambda facts: facts.signals.code_incomplete),
+    "code_depth": Signal("number", lambda facts: facts.signals.code_depth),
+    "code_characters": Signal("number", lambda facts: facts.signals.code_characters),
+    "language": Signal("word", lambda facts: facts.signals.language),
+    "words": Signal("number", lambda facts: facts.signals.words),
+    "tenant": Signal("word", lambda facts: facts.caller.tenant),
+    "principal": Signal("word", lambda facts: facts.caller.principal),
+    "role": Signal("word", lambda facts: facts.caller.role),
+    "load": Signal("number", lambda facts: facts.load()),
+}
+"""By name. To add one: a line here, and a row in docs/routing.md."""

@@ -1,0 +1,104 @@
+"""Conditions on signals: ``all``, ``any``, ``not``, and comparisons, checked before they are used."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vllm_vlinders.errors import SettingsError
+from vllm_vlinders.routing.facts import SIGNALS, Facts, Signal
+
+Condition = Callable[[Facts], bool]
+_DEEPEST = 32
+
+
+def compile_rule(rule: Any, path: str, depth: int = 0) -> Condition:
+    """Return the condition that `rule` describes.
+
+    Args:
+        rule: a mapping; with several keys, all must hold.
+        path: the dotted key of the rule, for messages.
+        depth: how many rules it is inside of.
+
+    Raises:
+        SettingsError: it names no signal, or compares one with what it cannot be.
+    """
+    if not isinstance(rule, Mapping) or not rule:
+        raise SettingsError(f"{path}: expected all, any, not, or signals and what they must be; got {rule!r}")
+    if depth > _DEEPEST:
+        raise SettingsError(f"{path}: more than {_DEEPEST} rules inside of each other")
+    parts = [_part(str(name), value, f"{path}.{name}", depth) for name, value in rule.items()]
+    return parts[0] if len(parts) == 1 else lambda facts: all(part(facts) for part in parts)
+
+
+def _part(name: str, value: Any, path: str, depth: int) -> Condition:
+    if name in ("all", "any"):
+        if not isinstance(value, list) or not value:
+            raise SettingsError(f"{path}: expected a list of rules, got {value!r}")
+        parts = [compile_rule(rule, f"{path}.{place}", depth + 1) for place, rule in enumerate(value)]
+        together = all if name == "all" else any
+        return lambda facts: together(part(facts) for part in parts)
+    if name == "not":
+        inner = compile_rule(value, path, depth + 1)
+        return lambda facts: not inner(facts)
+    signal = SIGNALS.get(name)
+    if signal is None:
+        near = difflib.get_close_matches(name, SIGNALS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SettingsError(f"{path}: no signal is named {name!r}; {hint}there are {', '.join(SIGNALS)}")
+    holds = _TESTS[signal.kind](signal, value, path)
+    return lambda facts: holds(facts.value(name))
+
+
+def _number(_signal: Signal, value: Any, path: str) -> Callable[[Any], bool]:
+    if _is_number(value):
+        return lambda found: bool(found == value)
+    bounds = value if isinstance(value, Mapping) else {}
+    if not bounds or set(bounds) - {"at_least", "at_most"} or not all(map(_is_number, bounds.values())):
+        raise SettingsError(f"{path}: expected a number, or at_least and at_most; got {value!r}")
+    least, most = bounds.get("at_least", float("-inf")), bounds.get("at_most", float("inf"))
+    return lambda found: bool(least <= found <= most)
+
+
+def _flag(_signal: Signal, value: Any, path: str) -> Callable[[Any], bool]:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{path}: expected true or false, got {value!r}")
+    return lambda found: bool(found) is value
+
+
+def _word(signal: Signal, value: Any, path: str) -> Callable[[Any], bool]:
+    words = value if isinstance(value, list) else [value]
+    if not words or not all(isinstance(word, str) for word in words):
+        raise SettingsError(f"{path}: expected a word or a list of words, got {value!r}")
+    unknown = set(words) - set(signal.words) if signal.words else set()
+    if unknown:
+        raise SettingsError(f"{path}: cannot be {min(unknown)!r}; it is one of {', '.join(signal.words)}")
+    wanted = frozenset(words)
+    return lambda found: found in wanted
+
+
+def _text(_signal: Signal, value: Any, path: str) -> Callable[[Any], bool]:
+    form: str
+    wanted: Any
+    form, wanted = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else ("", None)
+    if form == "matches" and isinstance(wanted, str):
+        try:
+            pattern = re.compile(wanted)
+        except re.error as error:
+            raise SettingsError(f"{path}.matches: not a regular expression: {error}") from None
+        return lambda found: pattern.search(found) is not None
+    words = wanted if isinstance(wanted, list) else [wanted]
+    if form == "contains" and words and all(isinstance(word, str) and word for word in words):
+        alternatives = "|".join(map(re.escape, words))
+        whole = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
+        return lambda found: whole.search(found) is not None
+    raise SettingsError(f"{path}: expected matches: REGULAR EXPRESSION, or contains: [WORDS]; got {value!r}")
+
+
+_TESTS = {"number": _number, "flag": _flag, "word": _word, "text": _text}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
