@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 # The helpers beside this file; pytest's importlib mode leaves the path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import LORA, LORA_NAME, MODEL, RELEASE, ROOT, SLOTS, Server, Servers, two_ranks
+from server import LORA, LORA_NAME, MODEL, NAME, RELEASE, ROOT, SLOTS, Server, Servers, two_ranks
 
 HERE = str(Path(__file__).parent)
 KEY = "key-of-the-integration-tests"
@@ -46,7 +47,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+ROUTING = {
+    "models": {
+        NAME: {"capabilities": ["complex_reasoning", "architecture_design"], "cost": 0.03},
+        LORA_NAME: {"capabilities": ["simple_chat"], "cost": 0.002, "speed": "fast"},
+    },
+    "routes": [
+        {"name": "short", "when": {"prompt": {"contains": "three tokens"}}, "models": [LORA_NAME],
+         "parameters": {"max_tokens": 3, "ignore_eos": True}},
+    ],
+}  # fmt: skip
 SCHEDULED = PATCHED | {
+    "VLINDERS_ROUTING": json.dumps(ROUTING),
     "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true",
     "VLINDERS_SCHEDULER__DEADLINE_MS__LOW": "400",
     "VLINDERS_SCHEDULER__TENANTS__LIMITED__MAX_QUEUE": "3",
@@ -83,7 +95,7 @@ def patched(servers: Servers) -> Server:
 
 @pytest.fixture
 def scheduled(servers: Servers) -> Server:
-    """As `patched`, with tenants, limits and deadlines."""
+    """As `patched`, with tenants, limits, deadlines and a router."""
     return servers.get("scheduled")
 
 

@@ -45,14 +45,17 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     from vllm_vlinders.serving.management import management_routes
     from vllm_vlinders.serving.measure import before_scrape, serve_model
     from vllm_vlinders.serving.pipeline import Pipeline
+    from vllm_vlinders.serving.router import install_routing, open_routing
 
-    keys = _api_keys(args)
+    keys, settings = _api_keys(args), active_settings()
     try:
-        access = open_access(active_settings(), keys, *_context(more, options))
-        open_ledger(active_settings())
+        routing = open_routing(settings, _served(args), more_may_come=_more_may_come())
+        access = open_access(settings, keys, *_context(more, options))
+        open_ledger(settings)
     except StartupError as error:
         exit_refusing(error)
     install(access)
+    install_routing(routing)
     with _without_vllms_keys(args, replaced=access is not None):
         app = build_app(args, *more, **options)
     app.router.routes.extend(management_routes(_status, keys))
@@ -82,6 +85,18 @@ def _context(more: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...]:
     """Return the greatest length that the model takes, if ``build_app`` was given its configuration."""
     given = [value for value in (*more, *options.values()) if hasattr(value, "max_model_len")]
     return tuple(value.max_model_len for value in given[:1])
+
+
+def _served(args: Namespace) -> list[str]:
+    """Return the names under which requests can ask for the model and for the adapters given at the start."""
+    adapters = getattr(args, "lora_modules", None) or ()
+    return [*(args.served_model_name or [args.model]), *(adapter.name for adapter in adapters)]
+
+
+def _more_may_come() -> bool:
+    from vllm import envs
+
+    return bool(envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING)
 
 
 def _api_keys(args: Namespace) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm_vlinders.errors import RequestError
-from vllm_vlinders.serving.exchange import Exchange, Message
+from vllm_vlinders.serving.exchange import Exchange, Message, Receive
 
+_OF_THE_BODY = (b"content-length", b"transfer-encoding")
 _NOT_JSON = ("multipart/", "application/x-www-form-urlencoded", "application/octet-stream", "audio/")
 
 
@@ -24,7 +27,7 @@ async def read_payload(exchange: Exchange, limit: int) -> None:
     declared = exchange.header("content-length")
     if declared and declared[0].isdigit() and int(declared[0][:20]) > limit:
         raise _too_large(limit)
-    kind = ";".join(exchange.header("content-type")).partition(";")[0].strip().lower()
+    kind = _kind(exchange)
     if kind.startswith(_NOT_JSON):
         _limit(exchange, limit)
         return
@@ -42,7 +45,59 @@ async def read_payload(exchange: Exchange, limit: int) -> None:
         exchange.payload = payload
 
 
-async def _read(exchange: Exchange, limit: int) -> bytes:
+async def peek_payload(exchange: Exchange, fields: Sequence[bytes]) -> None:
+    """As `read_payload`, for a stage that only wants to know: nothing is limited or refused.
+
+    Args:
+        exchange: of an HTTP request.
+        fields: names in quotation marks; a body that contains none of them is not parsed.
+    """
+    if _kind(exchange).startswith(_NOT_JSON):
+        return
+    body = await _read(exchange, math.inf)
+    if not any(field in body for field in fields):
+        return
+    try:
+        payload: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(payload, dict):
+        exchange.payload = payload
+
+
+def replace_body(exchange: Exchange, payload: Mapping[str, Any]) -> None:
+    """Let vLLM read `payload` in place of the body that came, which must have been read.
+
+    Raises:
+        RequestError: it is nested too deeply.
+    """
+    try:
+        body = json.dumps(payload, separators=(",", ":")).encode()
+    except RecursionError:
+        raise RequestError("the request body is nested too deeply", code="invalid_json") from None
+    headers = [header for header in exchange.scope["headers"] if header[0] not in _OF_THE_BODY]
+    exchange.scope["headers"] = [*headers, (b"content-length", b"%d" % len(body))]
+    came = exchange.receive.receive if isinstance(exchange.receive, _Replay) else exchange.receive
+    exchange.receive = _Replay({"type": "http.request", "body": body, "more_body": False}, came)
+    exchange.payload = dict(payload)
+
+
+class _Replay:
+    """Gives the message that has been read already, then those that come."""
+
+    def __init__(self, message: Message, receive: Receive) -> None:
+        self.receive = receive
+        self._pending: list[Message] = [message]
+
+    async def __call__(self) -> Message:
+        return self._pending.pop() if self._pending else await self.receive()
+
+
+def _kind(exchange: Exchange) -> str:
+    return ";".join(exchange.header("content-type")).partition(";")[0].strip().lower()
+
+
+async def _read(exchange: Exchange, limit: float) -> bytes:
     receive, parts, size = exchange.receive, [], 0
     last: Message = {"type": "http.request", "more_body": True}
     while last["type"] == "http.request" and last.get("more_body", False):
@@ -53,14 +108,8 @@ async def _read(exchange: Exchange, limit: int) -> bytes:
             raise _too_large(limit)
         parts.append(part)
     body = b"".join(parts)
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-    if last["type"] != "http.request":
-        pending = [last]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    exchange.receive = replay
+    whole: Message = {"type": "http.request", "body": body, "more_body": False}
+    exchange.receive = _Replay(whole if last["type"] == "http.request" else last, receive)
     return body
 
 
@@ -80,6 +129,6 @@ def _limit(exchange: Exchange, limit: int) -> None:
     exchange.receive = counted
 
 
-def _too_large(limit: int) -> RequestError:
+def _too_large(limit: float) -> RequestError:
     message = f"the request body is larger than {limit} bytes (auth.max_body_bytes)"
     return RequestError(message, status=413, code="body_too_large")

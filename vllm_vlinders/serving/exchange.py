@@ -19,6 +19,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Answerer = Callable[[ASGIApp, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 
@@ -37,6 +38,7 @@ class Exchange:
         grant: who calls and what they may do; None where no credential is needed.
         payload: the JSON object in the body, as far as a stage has read one.
         meter: what the request asks of the engine and gets.
+        answerer: what answers in place of vLLM's application, which it is given; None: that application.
         status: the HTTP status of the answer, once it has begun.
         answered: the moment (of ``time.perf_counter``) at which the whole answer had been given, or None.
         finished: whether the answer has ended; a background response works on.
@@ -52,6 +54,7 @@ class Exchange:
     grant: Grant | None = None
     payload: dict[str, Any] | None = None
     meter: Meter = field(default_factory=Meter)
+    answerer: Answerer | None = None
     status: int | None = None
     answered: float | None = None
     finished: bool = False

@@ -15,6 +15,7 @@ from vllm_vlinders.request_context import RequestContext
 from vllm_vlinders.serving.access import Access, active_access
 from vllm_vlinders.serving.body import read_payload
 from vllm_vlinders.serving.exchange import Exchange
+from vllm_vlinders.serving.route import is_routed
 
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
@@ -81,7 +82,7 @@ async def authorize(exchange: Exchange) -> None:
         await read_payload(exchange, access.settings.max_body_bytes)
     if exchange.payload is not None:
         model = exchange.payload.get("model")
-        if isinstance(model, str):
+        if isinstance(model, str) and not is_routed(exchange):  # a model that is chosen is one they may use
             grant.check_model(model)
         grant.check_sizes(exchange.payload)
     # Which model runs and how long its prompt is, vLLM finds out later: see `rights` and `door`.

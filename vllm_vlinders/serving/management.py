@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vllm_vlinders.errors import KeyRequestError, RequestError, StoreError
-from vllm_vlinders.serving import key_endpoints, usage_endpoint
+from vllm_vlinders.serving import key_endpoints, route_endpoint, usage_endpoint
 from vllm_vlinders.serving.access import active_access
 from vllm_vlinders.serving.exchange import current_exchange
 
@@ -34,7 +34,12 @@ def management_routes(status: Callable[[], Any], keys: Sequence[str]) -> list[Ro
         more = {} if access is None else {"auth": access.status()}
         return JSONResponse({**status(), **more})
 
-    routes = [("/vlinders/status", get_status, "GET"), *key_endpoints.ROUTES, *usage_endpoint.ROUTES]
+    routes = [
+        ("/vlinders/status", get_status, "GET"),
+        *key_endpoints.ROUTES,
+        *usage_endpoint.ROUTES,
+        *route_endpoint.ROUTES,
+    ]
     return [
         Route(path, _guarded(handler, digests), methods=[method], include_in_schema=False)
         for path, handler, method in routes

@@ -18,6 +18,7 @@ from vllm_vlinders.serving.exchange import (
     Send,
     current_exchange,
 )
+from vllm_vlinders.serving.router import running
 from vllm_vlinders.serving.stages import STAGES
 
 _REQUEST_ID = b"x-vlinders-request-id"
@@ -34,6 +35,10 @@ class Pipeline:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the stages, then the application with `current_request` set; answer a refusal of either."""
+        if scope["type"] == "lifespan":
+            async with running():
+                await self.app(scope, receive, send)
+            return
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -66,7 +71,10 @@ class Pipeline:
             await stage(exchange)
         tokens = current_request.set(exchange.context), current_exchange.set(exchange)
         try:
-            await self.app(exchange.scope, exchange.receive, send)
+            if exchange.answerer is None:
+                await self.app(exchange.scope, exchange.receive, send)
+            else:
+                await exchange.answerer(self.app, send)
         except Exception:
             # What was refused ends in an error of vLLM's; the refusal is the answer.
             if exchange.refusal is None:

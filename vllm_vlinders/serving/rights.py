@@ -15,6 +15,17 @@ def may_use(model: str) -> bool:
     return exchange is None or exchange.grant is None or exchange.grant.may_use(model)
 
 
+def routed_names() -> list[str]:
+    """Return what else requests can ask for: the names of the router, and the models of its upstreams."""
+    from vllm_vlinders.serving.router import active_routing  # not before: the engine core imports no router
+
+    routing = active_routing()
+    if routing is None or not any(may_use(name) for name in routing.router.models):
+        return []
+    named = (name for name in routing.upstreams if may_use(name))
+    return [*routing.router.settings.auto_names, *named]
+
+
 def refuse_model(model: str) -> bool:
     """Refuse the request if its caller may not use `model`; return whether that is so."""
     exchange = current_exchange.get()

@@ -12,10 +12,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.auth.roles import Grant
 from vllm_vlinders.errors import RequestError
+from vllm_vlinders.metrics.routing import saved
 from vllm_vlinders.serving.access import Access, active_access
 from vllm_vlinders.serving.admission import describe
 from vllm_vlinders.serving.bookkeeping import active_ledger
 from vllm_vlinders.serving.exchange import current_exchange
+from vllm_vlinders.serving.router import active_routing
 from vllm_vlinders.settings import active_settings
 
 _MOST = 1000
@@ -41,10 +43,13 @@ async def usage(request: Request) -> Response:
         )
     if form == "csv":
         return PlainTextResponse(lines, media_type="text/csv")
+    routed: dict[str, Any] = {}
+    if active_routing() is not None and (grant is None or grant.role.management):
+        routed = {"routing": saved()}  # it is that of all tenants together
     if access is None or grant is None:
-        return JSONResponse({"usage": report})
+        return JSONResponse({"usage": report, **routed})
     subjects, complete = await _limits(request, access, grant)
-    return JSONResponse({"usage": report, "subjects": subjects, "complete": complete})
+    return JSONResponse({"usage": report, "subjects": subjects, "complete": complete, **routed})
 
 
 async def _ledger(request: Request, tenant: str | None) -> tuple[dict[str, Any] | None, str]:
