@@ -1,0 +1,282 @@
+"""Requests that are answered elsewhere, between real servers: a client, the pipeline, and upstreams."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from elsewhere import Elsewhere, Served, wait_for
+from prometheus_client import REGISTRY
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from vllm_vlinders.errors import SettingsError
+from vllm_vlinders.routing.asked import PATHS
+from vllm_vlinders.serving.pipeline import Pipeline
+from vllm_vlinders.serving.router import active_routing, install_routing, open_routing
+from vllm_vlinders.settings import Settings
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": "big", "messages": [{"role": "user", "content": "hi"}]}
+QUICK = {"health_seconds": 0.05, "rest_seconds": 0.05, "failures": 1}
+
+
+async def local(request: Request) -> JSONResponse:
+    return JSONResponse({"model": (await request.json())["model"], "here": True})
+
+
+class Gateway:
+    """The pipeline in front of a local model `base`, with upstreams."""
+
+    def __init__(self, **section: Any) -> None:
+        settings = Settings.model_validate(
+            {"routing": {"default": "base", "default_routes": False, **section}}
+        )
+        install_routing(open_routing(settings, ("base",)))
+        app = Starlette(routes=[Route(path, local, methods=["POST"]) for path in PATHS])
+        app.add_middleware(Pipeline)
+        self.served = Served(app)
+        self.client = httpx.Client(base_url=self.served.url, timeout=60)
+
+    def ask(self, body: dict[str, Any] = BODY, **headers: str) -> httpx.Response:
+        return self.client.post(CHAT, json=body, headers=headers)
+
+    def upstream(self, name: str = "big") -> Any:
+        routing = active_routing()
+        assert routing is not None
+        return routing.upstreams[name]
+
+    def stop(self) -> None:
+        self.client.close()
+        self.served.stop()
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Make]:
+    made: list[Elsewhere] = []
+
+    def make(mode: str | int = "ok") -> Elsewhere:
+        made.append(Elsewhere(mode))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.served.stop()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    monkeypatch.setenv("VLINDERS_RUN_DIR", str(tmp_path))
+    made: list[Gateway] = []
+
+    def make(*urls: str, models: dict[str, Any] | None = None, **section: Any) -> Gateway:
+        upstream = {
+            "urls": list(urls),
+            "key": "env:TEST_UPSTREAM_KEY",
+            **QUICK,
+            **section.pop("upstream", {}),
+        }
+        known = {"big": {"upstream": upstream}, **(models or {})}
+        made.append(Gateway(models=known, **section))
+        return made[-1]
+
+    monkeypatch.setenv("TEST_UPSTREAM_KEY", "the key of the upstream")
+    yield make
+    for each in made:
+        each.stop()
+    install_routing(None)
+
+
+def nowhere() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def count(**labels: str) -> float:
+    return REGISTRY.get_sample_value("vlinders_route_upstream_requests_total", labels) or 0.0
+
+
+def test_an_answer_is_passed_back_and_no_credential_goes_on(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere()
+    at = gateway(there.url, upstream={"model": "there"})
+    got = at.ask(
+        {**BODY, "tools": [{"x": 1}]}, Authorization="Bearer mine", Cookie="c=1", **{"X-API-Key": "mine"}
+    )
+    assert got.json() == {
+        "model": "there",
+        "choices": [{"text": "é"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+    }
+    assert got.headers["X-Vlinders-Model"] == "big"
+    assert "set-cookie" not in got.headers
+    headers, body = there.seen[0]
+    assert body == {**BODY, "tools": [{"x": 1}], "model": "there"}
+    assert headers["authorization"] == "Bearer the key of the upstream"
+    assert "mine" not in str(headers)
+    assert "cookie" not in headers
+
+
+def test_a_stream_is_passed_on_byte_for_byte(elsewhere: Make, gateway: Make) -> None:
+    at = gateway(elsewhere().url)
+    with at.client.stream("POST", CHAT, json={**BODY, "stream": True}) as got:
+        assert b"".join(got.iter_raw()) == b"".join(Elsewhere.STREAM)
+        assert got.headers["content-type"].startswith("text/event-stream")
+
+
+def test_a_client_that_leaves_ends_the_stream_there(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere("endless")
+    at = gateway(there.url)
+    with at.client.stream("POST", CHAT, json={**BODY, "stream": True}) as got:
+        next(got.iter_raw())
+    wait_for(lambda: there.left == 1, "the upstream does not hear of it")
+    wait_for(lambda: at.upstream().replicas[0].in_flight == 0, "the request is still counted")
+
+
+def test_a_client_that_does_not_read_holds_the_upstream_back(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere("endless")
+    at = gateway(there.url)
+    with at.client.stream("POST", CHAT, json={**BODY, "stream": True}) as got:
+        parts = got.iter_raw()
+        next(parts)
+        before, still = -1, 0
+        while still < 20:  # nothing more comes from there for a while
+            still = still + 1 if there.sent == before else 0
+            before = there.sent
+            time.sleep(0.02)
+        assert there.sent < 2000  # of 64 KiB each: what buffers hold, not what it could send
+        for _ in range(200):
+            next(parts)
+        wait_for(lambda: there.sent > before, "it does not go on")
+
+
+@pytest.mark.parametrize("broken", ["nowhere", "drop", "break", 503, 429, 401, 404])
+def test_the_next_replica_answers_where_nothing_was_sent(
+    broken: str | int, elsewhere: Make, gateway: Make
+) -> None:
+    first = nowhere() if broken == "nowhere" else elsewhere(broken).url
+    at = gateway(first, elsewhere().url, upstream={"health_seconds": 1000})
+    at.upstream().replicas[0].up = True
+    before = count(model="big", replica="1", outcome="failed")
+    for _ in range(4):
+        got = at.ask()
+        assert (got.status_code, got.json()["model"]) == (200, "big")
+        time.sleep(0.06)  # the rest of the breaker
+    assert count(model="big", replica="1", outcome="failed") > before
+
+
+def test_a_stream_that_breaks_off_says_so_and_is_not_sent_again(elsewhere: Make, gateway: Make) -> None:
+    first, second = elsewhere("break"), elsewhere("break")
+    at = gateway(first.url, second.url)
+    got = at.ask({**BODY, "stream": True})
+    events = [line for line in got.text.split("\n") if line.startswith("data: ")]
+    assert got.content.startswith(Elsewhere.STREAM[0])
+    assert json.loads(events[-1][6:])["error"]["code"] == "upstream_lost"
+    assert len(first.seen) + len(second.seen) == 1
+
+
+def test_fallbacks_answer_in_order_then_the_local_model(elsewhere: Make, gateway: Make) -> None:
+    second = elsewhere()
+    models = {"second": {"upstream": {"urls": [second.url], **QUICK}}}
+    big = {"fallback": ["second", "base"], "upstream": {"urls": [nowhere()], **QUICK}}
+    route = {"name": "all", "when": {"characters": {"at_least": 0}}, "models": ["big"]}
+    at = gateway(models={**models, "big": big, "base": {}}, routes=[route])
+    at.upstream().replicas[0].up = None
+    auto = {**BODY, "model": "auto"}
+    got = at.ask(auto)
+    assert (got.json()["model"], got.headers["X-Vlinders-Model"]) == ("second", "second")
+    second.served.stop()
+    at.upstream("second").replicas[0].up = None
+    at.upstream().replicas[0].up = None
+    got = at.ask(auto)
+    assert (got.json(), got.headers["X-Vlinders-Model"]) == ({"model": "base", "here": True}, "base")
+    named = at.ask({**BODY, "model": "second"})
+    assert named.status_code == 503
+
+
+def test_every_target_down_is_503_with_what_was_tried(gateway: Make) -> None:
+    urls = (nowhere(), nowhere())
+    at = gateway(*urls)
+    for replica in at.upstream().replicas:
+        replica.up = None
+    got = at.ask()
+    assert got.status_code == 503
+    error = got.json()["error"]
+    assert error["code"] == "upstreams_down"
+    assert "big (replica 1" in error["message"] or "no replica is up" in error["message"]
+    assert not any(url.rpartition(":")[2] in error["message"] for url in urls)  # addresses are ours to know
+    assert "Retry-After" in got.headers
+
+
+def test_errors_of_the_request_are_passed_back(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere(400)
+    got = gateway(there.url).ask()
+    assert (got.status_code, got.json()["error"]["message"], len(there.seen)) == (400, "no", 1)
+
+
+def test_health_takes_a_replica_out_and_back_in(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere()
+    at = gateway(there.url)
+    replica = at.upstream().replicas[0]
+    wait_for(lambda: replica.up, "it is not looked at")
+    there.healthy = False
+    wait_for(lambda: replica.up is False, "it stays")
+    assert at.ask().status_code == 503
+    auto = at.ask({**BODY, "model": "auto"}, **{"X-Vlinders-Requirements": "model=big"})
+    assert auto.json()["model"] == "base"
+    there.healthy = True
+    wait_for(lambda: replica.up, "it does not come back")
+    assert at.ask().status_code == 200
+
+
+def test_an_upstream_that_ends_and_comes_back(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere()
+    at = gateway(there.url)
+    assert at.ask().status_code == 200
+    port = there.served.port
+    there.served.stop()
+    assert at.ask().status_code == 503
+    there.served = Served(there.app, port)
+    wait_for(lambda: at.ask().status_code == 200, "it is not used again")
+
+
+def test_a_session_stays_with_its_replica(elsewhere: Make, gateway: Make) -> None:
+    servers = [elsewhere(), elsewhere(), elsewhere()]
+    at = gateway(*(server.url for server in servers))
+    for session in ("one", "two", "three", "four", "five", "six"):
+        before = [len(server.seen) for server in servers]
+        for _ in range(4):
+            at.ask(**{"X-Session-Id": session})
+        grown = [len(server.seen) - n for server, n in zip(servers, before, strict=True)]
+        assert sorted(grown) == [0, 0, 4]
+    assert sum(bool(server.seen) for server in servers) > 1
+
+
+def test_without_a_session_the_replicas_take_turns(elsewhere: Make, gateway: Make) -> None:
+    servers = [elsewhere(), elsewhere()]
+    at = gateway(*(server.url for server in servers))
+    for _ in range(10):
+        at.ask()
+    assert [len(server.seen) for server in servers] == [5, 5]
+
+
+def test_an_unreachable_upstream_can_refuse_the_start(gateway: Make) -> None:
+    url = nowhere()
+    with pytest.raises(SettingsError, match=rf"routing.unreachable: {url}/health: cannot be connected to"):
+        gateway(url, unreachable="refuse")
+
+
+def test_a_key_that_is_not_there_refuses_the_start(gateway: Make) -> None:
+    with pytest.raises(SettingsError, match=r"routing.models.big.upstream.key: env:MISSING is empty"):
+        gateway(nowhere(), upstream={"key": "env:MISSING"})

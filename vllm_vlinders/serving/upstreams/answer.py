@@ -1,0 +1,69 @@
+"""The answer to a request whose model is an upstream's, or stands in for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vllm_vlinders.auth.roles import MAX_TOKENS_FIELDS
+from vllm_vlinders.errors import RequestError
+from vllm_vlinders.routing.asked import RESPONSES, Asked
+from vllm_vlinders.serving.body import replace_body
+from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Send
+from vllm_vlinders.serving.router import Routing, name_model, session_of
+from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask
+
+_LETTERS_PER_TOKEN = 4
+_CLIENT_LEFT = 499
+_RETRY_SECONDS = "5"
+
+
+async def answer_in_order(
+    routing: Routing, exchange: Exchange, asked: Asked, order: Sequence[str], *, app: ASGIApp, send: Send
+) -> None:
+    """Let the first model of `order` answer that can, one of this server among them.
+
+    Raises:
+        RequestError: none can (503), or the prompt is longer than the caller may send (403).
+    """
+    payload, pool = exchange.payload, routing.pool
+    if payload is None or pool is None:
+        message = "there is nothing to send on"
+        raise RuntimeError(message)
+    prompt = (asked.characters + asked.context) // _LETTERS_PER_TOKEN
+    if exchange.grant is not None:
+        exchange.grant.check_context(prompt)
+    session = session_of(exchange)
+    session = None if session is None else f"{exchange.context.tenant or ''}\0{session}"
+    call = Call(exchange, _within_limit(exchange, payload), session, prompt)
+    for model in order:
+        upstream = routing.upstreams.get(model)
+        name_model(exchange, model)
+        if upstream is None:
+            replace_body(exchange, payload)
+            await app(exchange.scope, exchange.receive, send)
+            return
+        try:
+            if await ask(pool, upstream, call, send):
+                return
+        except ClientLeftError:
+            exchange.status = _CLIENT_LEFT
+            return
+    message = f"no model can answer at the moment; tried: {', '.join(call.tried)}"
+    raise RequestError(
+        message,
+        status=503,
+        kind="server_error",
+        code="upstreams_down",
+        headers={"Retry-After": _RETRY_SECONDS},
+    )
+
+
+def _within_limit(exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:
+    """Return a body that asks for no longer an answer than the caller may have."""
+    limit = None if exchange.meter is None else exchange.meter.limit
+    if limit is None:
+        return payload
+    given = [name for name in MAX_TOKENS_FIELDS if isinstance(payload.get(name), int)]
+    fields = given or ["max_output_tokens" if exchange.path == RESPONSES else "max_tokens"]
+    return {**payload, **{name: min(payload.get(name, limit), limit) for name in fields}}

@@ -1,0 +1,258 @@
+"""One request, answered elsewhere: the replicas of its model are asked, then those that stand in for it.
+
+What has been sent to the client is never sent again. Until then the next one is asked: where no connection
+was had, where it ended, and where the answer is that the server has no room. An answer that is not
+streamed is sent once it is whole, so that one that breaks off can still be asked for elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from vllm_vlinders.errors import RequestError
+from vllm_vlinders.metrics import routing as counts
+from vllm_vlinders.routing.asked import MESSAGES
+from vllm_vlinders.routing.upstreams import Replica, Upstream
+from vllm_vlinders.serving.answers import error_body
+from vllm_vlinders.serving.exchange import Exchange, Header, Message, Receive, Send
+from vllm_vlinders.serving.upstreams.pool import Pool, describe
+from vllm_vlinders.serving.upstreams.usage import UsageReader
+from vllm_vlinders.settings import UpstreamSettings
+
+_FORWARDED = (
+    b"accept", b"content-type", b"user-agent", b"x-session-id", b"x-request-id", b"traceparent", b"tracestate",
+    b"anthropic-version", b"anthropic-beta", b"openai-beta",
+)  # fmt: skip
+_RETURNED = frozenset({"content-type", "content-encoding", "cache-control", "retry-after", "x-request-id"})
+_NO_ROOM = frozenset({429, 502, 503, 504})
+_MISTAKEN = {401: "refuses our key", 403: "refuses our key", 404: "does not know the model"}
+_TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 429, 400, 500
+_TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
+_STREAM = "text/event-stream"
+
+
+class _Failed(Exception):  # noqa: N818 -- it is caught here, never an error of the program
+    """A replica has not answered; another one may be asked."""
+
+    def __init__(self, why: str, *, at_fault: bool = True) -> None:
+        super().__init__(why)
+        self.at_fault = at_fault
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request on its way.
+
+    Attributes:
+        exchange: the request.
+        payload: its body, without the name of the model.
+        session: which replica it belongs to, or None.
+        prompt: about how many tokens its prompt has.
+        tried: what has been asked in vain, in words for the caller; it grows.
+    """
+
+    exchange: Exchange
+    payload: Mapping[str, Any]
+    session: str | None
+    prompt: int
+    tried: list[str] = field(default_factory=list)
+
+
+class ClientLeftError(Exception):
+    """The client has closed its connection; nobody waits for the answer."""
+
+
+async def ask(pool: Pool, upstream: Upstream, call: Call, send: Send) -> bool:
+    """Let a replica of `upstream` answer; return whether one has.
+
+    Raises:
+        ClientLeftError: the client has not waited.
+    """
+    asked = False
+    for replica in upstream.choices(call.session):
+        asked, outcome = True, "failed"
+        try:
+            outcome = await _while_there(_ask_one(pool, upstream, replica, call, send), call)
+        except _Failed as failure:
+            pool.log.warning("upstream", model=upstream.name, url=replica.url, problem=str(failure))
+            call.tried.append(f"{upstream.name} (replica {replica.number} {failure})")
+        except ClientLeftError:
+            outcome = "client_left"
+            raise
+        else:
+            return True
+        finally:
+            counts.count_upstream(upstream.name, replica.number, outcome)
+    if not asked:
+        call.tried.append(f"{upstream.name} (no replica is up)")
+    return False
+
+
+async def _while_there(answering: Coroutine[Any, Any, str], call: Call) -> str:
+    """Return what `answering` does, unless the client leaves; then it is cancelled, and its connection closed."""
+    asked = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(_until_gone(call.exchange.receive))
+    try:
+        await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise ClientLeftError
+        return asked.result()
+    finally:
+        for task in (asked, gone):
+            task.cancel()
+        await asyncio.gather(asked, gone, return_exceptions=True)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ask_one(pool: Pool, upstream: Upstream, replica: Replica, call: Call, send: Send) -> str:
+    """Ask one replica, and keep account of how it does; return how its answer ended."""
+    breaker = replica.breaker
+    breaker.start()
+    replica.in_flight += 1
+    try:
+        outcome = await _exchange_with(pool, upstream, replica, call, send)
+    except _Failed as failure:
+        if failure.at_fault:
+            breaker.fail(upstream.clock())
+        else:
+            breaker.abandon()
+        raise
+    except BaseException:
+        breaker.abandon()
+        raise
+    finally:
+        replica.in_flight -= 1
+    if outcome == "answered":
+        breaker.succeed()
+    else:
+        breaker.fail(upstream.clock())
+    return outcome
+
+
+async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call: Call, send: Send) -> str:
+    settings, exchange = upstream.settings, call.exchange
+    body = json.dumps({**call.payload, "model": upstream.model}, separators=(",", ":")).encode()
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds)
+    headers = _request_headers(exchange, upstream.key)
+    try:
+        async with asyncio.timeout(settings.first_byte_seconds):
+            answer = await pool.client().post(
+                f"{replica.url}{exchange.path}",
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+    except _TROUBLE as error:
+        raise _Failed(describe(error)) from None
+    async with answer:
+        if answer.status in _NO_ROOM:
+            raise _Failed(f"answers {answer.status}", at_fault=answer.status != _TOO_MANY)
+        if answer.status in _MISTAKEN:
+            raise _Failed(_MISTAKEN[answer.status])
+        if answer.content_type == _STREAM:
+            return await _pass_stream(answer, settings, call, send)
+        return await _pass_whole(answer, settings, call, send)
+
+
+async def _pass_whole(
+    answer: aiohttp.ClientResponse, settings: UpstreamSettings, call: Call, send: Send
+) -> str:
+    try:
+        async with asyncio.timeout(settings.first_byte_seconds):
+            body = await answer.read()
+    except _TROUBLE as error:
+        raise _Failed(describe(error)) from None
+    reader = UsageReader()
+    reader.read_whole(body)
+    if answer.status < _BAD_REQUEST:
+        settle(call, reader)
+    await send(_start(answer, (b"content-length", b"%d" % len(body))))
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+    return "error" if answer.status >= _SERVER_ERROR else "answered"
+
+
+async def _pass_stream(
+    answer: aiohttp.ClientResponse, settings: UpstreamSettings, call: Call, send: Send
+) -> str:
+    """Pass on each part as it comes; what comes faster than the client reads waits in the upstream."""
+    reader, begun = UsageReader(), False
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(settings.idle_seconds):
+                    part = await answer.content.readany()
+            except _TROUBLE as error:
+                if not begun:
+                    raise _Failed(describe(error)) from None
+                await send(_end(_broken_off(describe(error))))
+                return "broken_off"
+            if not begun:
+                begun = True
+                await send(_start(answer))
+            if not part:
+                await send(_end(b""))
+                return "answered"
+            reader.feed(part)
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    finally:
+        if begun:
+            settle(call, reader)
+
+
+def settle(call: Call, reader: UsageReader) -> None:
+    """Note what an answer has used: what it says, else about as much."""
+    meter = call.exchange.meter
+    if meter is not None:
+        meter.prompt = reader.prompt if reader.prompt is not None else call.prompt
+        meter.output = reader.output if reader.output is not None else reader.parts
+
+
+def _request_headers(exchange: Exchange, key: str | None) -> dict[str, str]:
+    """Return the headers that go on: none that says who the caller is, least of all a credential."""
+    headers = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in exchange.scope["headers"]
+        if name in _FORWARDED
+    }
+    headers["Accept-Encoding"] = "identity"
+    headers["Content-Type"] = "application/json"
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+        if exchange.path == MESSAGES:
+            headers["X-API-Key"] = key
+    return headers
+
+
+def _start(answer: aiohttp.ClientResponse, *more: Header) -> Message:
+    kept = [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in answer.headers.items()
+        if name.lower() in _RETURNED
+    ]
+    return {"type": "http.response.start", "status": answer.status, "headers": [*kept, *more]}
+
+
+def _end(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": False}
+
+
+def _broken_off(why: str) -> bytes:
+    """Return the event that ends a stream which the upstream has not ended."""
+    error = RequestError(
+        f"the answer broke off: the model's server {why}",
+        status=502,
+        kind="server_error",
+        code="upstream_lost",
+    )
+    return b"\n\ndata: " + error_body(error) + b"\n\n"
