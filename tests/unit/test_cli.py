@@ -76,3 +76,21 @@ def test_doctor_gives_a_fix_for_each_problem(tmp_path: Path) -> None:
     assert all(row["fix"] for row in problems.values())
     assert "0.20.0" in problems["vLLM"]["found"]
     assert "has no feature 'speed'" in problems["patches"]["found"]
+
+
+def test_route_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["route", "x"]) == 1
+    assert "routing: this section is not set" in capsys.readouterr().err
+    monkeypatch.setenv("VLINDERS_ROUTING__MODELS__BIG__COST", "1")
+    assert main(["route", "x", "--requirements", "quality=best"]) == 2
+    assert "quality may be low, medium, high" in capsys.readouterr().err
+    assert main(["route", "x", "--requirements", "model=other"]) == 1
+    assert main(["route", "x", "--explain"]) == 0
+    assert "score of simple_qa" in capsys.readouterr().out
+    monkeypatch.setenv("VLINDERS_ROUTING__DEFAULT", "big")
+    assert main(["config", "check"]) == 0
+    monkeypatch.setenv("VLINDERS_ROUTING__ROUTES", "[{name: r, when: {turn: 1}}]")
+    assert main(["config", "check"]) == 1
+    assert "routing.routes.0.when.turn: no signal is named 'turn'" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.routing.asked import Asked, of_prompt
 from vllm_vlinders.routing.checks import check_names, with_default
 from vllm_vlinders.routing.classifier import classify as trained_classify
+from vllm_vlinders.routing.classifier import default_classifier
 from vllm_vlinders.routing.encoders import Encoder
 from vllm_vlinders.routing.facts import SIGNALS, Caller, Classify, Facts
 from vllm_vlinders.routing.models import Model, compare
@@ -195,6 +196,4 @@ class SemanticRouter:
 
 
 def _encoder() -> Encoder:
-    from vllm_vlinders.routing.encoders.static import StaticEncoder
-
-    return StaticEncoder()
+    return default_classifier().encoder
