@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,18 +48,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+FAR_KEY = "key-of-the-servers-afar"
+FAR = tuple(
+    Server(f"far {number}", ("--max-num-seqs", "4"), {"VLLM_CUSTOM_PATCHES": None}, key=FAR_KEY)
+    for number in (1, 2)
+)
+"""Two more servers, stock ones, which the router of `scheduled` knows as the replicas of one model."""
 ROUTING = {
     "models": {
+        "far": {
+            "cost": 0.03,
+            "quality": 0.3,
+            "fallback": [NAME],
+            "upstream": {
+                "urls": [server.url for server in FAR],
+                "model": NAME,
+                "key": "env:TEST_FAR_KEY",
+                "health_seconds": 0.2,
+                "rest_seconds": 0.2,
+                "failures": 1,
+            },
+        },
         NAME: {"capabilities": ["complex_reasoning", "architecture_design"], "cost": 0.03},
         LORA_NAME: {"capabilities": ["simple_chat"], "cost": 0.002, "speed": "fast"},
     },
     "routes": [
+        {"name": "far", "when": {"prompt": {"contains": "far away"}}, "models": ["far"]},
         {"name": "short", "when": {"prompt": {"contains": "three tokens"}}, "models": [LORA_NAME],
          "parameters": {"max_tokens": 3, "ignore_eos": True}},
     ],
 }  # fmt: skip
 SCHEDULED = PATCHED | {
     "VLINDERS_ROUTING": json.dumps(ROUTING),
+    "TEST_FAR_KEY": FAR_KEY,
     "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true",
     "VLINDERS_SCHEDULER__DEADLINE_MS__LOW": "400",
     "VLINDERS_SCHEDULER__TENANTS__LIMITED__MAX_QUEUE": "3",
@@ -103,6 +125,21 @@ def scheduled(servers: Servers) -> Server:
 def data_parallel(servers: Servers) -> Server:
     """Two API servers, two engine cores, an API key."""
     return servers.get("data_parallel")
+
+
+@pytest.fixture(scope="module")
+def _far() -> Iterator[None]:
+    yield
+    for server in FAR:
+        server.stop()
+
+
+@pytest.fixture
+def far(scheduled: Server, _far: None) -> tuple[Server, ...]:
+    """The servers that `scheduled` knows as replicas, all running."""
+    with ThreadPoolExecutor(len(FAR)) as starting:
+        list(starting.map(Server.start, (server for server in FAR if server.process is None)))
+    return FAR
 
 
 @pytest.fixture(scope="session")

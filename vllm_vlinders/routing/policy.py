@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from vllm_vlinders.errors import SettingsError
@@ -26,7 +26,7 @@ class Decision:
 
     Attributes:
         model: its name.
-        reason: ``preference``, ``route``, ``score``, ``session`` or ``default``.
+        reason: ``preference``, ``route``, ``fallback`` (of the route's model), ``score``, ``session`` or ``default``.
         route: the route that matched, or None.
         order: the model, then who answers if it cannot, in order.
         scores: of all models that were weighed.
@@ -103,21 +103,22 @@ class Policy:
         if requirements.model in usable:
             return self._decision(requirements.model, "preference", None, usable, {})
         route = self.matching(facts, usable)
-        candidates = [name for name in (route.models if route else ()) if name in usable]
+        candidates = [] if route is None else self._of(route, usable)
         if len(candidates) == 1:
-            return self._decision(candidates[0], "route", route, usable, {})
+            reason = "route" if route is None or candidates[0] in route.models else "fallback"
+            return self._decision(candidates[0], reason, route, usable, {})
         if route is None and self.default in usable:
             if choice.previous not in usable or choice.previous == self.default:
                 return self._decision(self.default, "default", None, usable, {})
             candidates = [self.default, choice.previous]
         return self._by_score(facts, requirements, route, _Given(choice, candidates or usable, usable))
 
-    def matching(self, facts: Facts, usable: Iterable[str]) -> RouteSettings | None:
-        """Return the first route that matches; one whose models are all out of use does not."""
+    def matching(self, facts: Facts, usable: Collection[str]) -> RouteSettings | None:
+        """Return the first route that matches; one whose models and their fallbacks are out of use does not."""
         available = frozenset(usable)
         near = self._similarity.near(facts)
         for route in self._routes:
-            if route.models and available.isdisjoint(route.models):
+            if route.models and not self._of(route, available):
                 continue
             if self._similarity.has(route.name) and route.name not in near:
                 continue
@@ -125,6 +126,14 @@ class Policy:
             if condition is None or condition(facts):
                 return route
         return None
+
+    def _of(self, route: RouteSettings, usable: Collection[str]) -> list[str]:
+        """Return the models of `route` that can answer; else the first that stands in for one of them."""
+        found = [name for name in route.models if name in usable]
+        if found:
+            return found
+        others = (other for name in route.models for other in self.models[name].fallback)
+        return [other for other in others if other in usable][:1]
 
     def _by_score(
         self, facts: Facts, requirements: Requirements, route: RouteSettings | None, given: _Given

@@ -173,6 +173,15 @@ def test_own_routes_come_first_and_a_route_out_of_use_is_skipped() -> None:
     assert of.route("x") == CHEAP
 
 
+def test_what_stands_in_for_the_model_of_a_route_answers_in_its_place() -> None:
+    models = {"a": {}, "b": {}, "c": {"fallback": ["b"]}}
+    of = router(models=models, routes=[{"name": "r", "when": {"tenant": "acme"}, "models": ["c"]}])
+    assert (decide(of).model, decide(of).reason) == ("c", "route")
+    down = decide(of, usable=lambda name: name != "c")
+    assert (down.model, down.reason, down.route.name) == ("b", "fallback", "r")
+    assert decide(of, usable=lambda name: name == "a").route.name == "simple_question"
+
+
 def test_without_a_route_the_default_answers() -> None:
     of = router("math", 1.0, default_routes=False, default=CHEAP)
     assert (decide(of).model, decide(of).reason) == (CHEAP, "default")

@@ -48,6 +48,8 @@ async def answer_in_order(
                 return
         except ClientLeftError:
             exchange.status = _CLIENT_LEFT
+            if exchange.meter is not None and not exchange.meter.prompt:
+                exchange.meter.prompt = prompt
             return
     message = f"no model can answer at the moment; tried: {', '.join(call.tried)}"
     raise RequestError(

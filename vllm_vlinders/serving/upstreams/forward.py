@@ -32,6 +32,7 @@ _FORWARDED = (
 _RETURNED = frozenset({"content-type", "content-encoding", "cache-control", "retry-after", "x-request-id"})
 _NO_ROOM = frozenset({429, 502, 503, 504})
 _MISTAKEN = {401: "refuses our key", 403: "refuses our key", 404: "does not know the model"}
+_REDIRECTION = 3
 _TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 429, 400, 500
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 _STREAM = "text/event-stream"
@@ -158,8 +159,8 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
     async with answer:
         if answer.status in _NO_ROOM:
             raise _Failed(f"answers {answer.status}", at_fault=answer.status != _TOO_MANY)
-        if answer.status in _MISTAKEN:
-            raise _Failed(_MISTAKEN[answer.status])
+        if answer.status in _MISTAKEN or answer.status // 100 == _REDIRECTION:
+            raise _Failed(_MISTAKEN.get(answer.status, "is somewhere else"))
         if answer.content_type == _STREAM:
             return await _pass_stream(answer, settings, call, send)
         return await _pass_whole(answer, settings, call, send)

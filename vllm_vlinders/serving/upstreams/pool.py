@@ -20,6 +20,7 @@ from vllm_vlinders.settings import ModelSettings, reveal
 
 _OK = 200
 _LOOK_SECONDS = 5
+_KEPT_SECONDS = 4  # vLLM's own servers close idle connections after 5: one must not be used as it is closed
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -45,7 +46,7 @@ class Pool:
         if self._client is None or self._client.closed:
             most = max(upstream.settings.max_connections for upstream in self.upstreams.values())
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=most),
+                connector=aiohttp.TCPConnector(limit=most, keepalive_timeout=_KEPT_SECONDS),
                 timeout=aiohttp.ClientTimeout(total=None),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

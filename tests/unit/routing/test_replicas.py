@@ -1,0 +1,133 @@
+"""Which replica is next, when one is left alone, and what an answer has used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_vlinders.metrics.engine_load import KV, RUNNING, WAITING, load_of
+from vllm_vlinders.routing.breaker import Breaker
+from vllm_vlinders.routing.memory import SessionMemory, share_of
+from vllm_vlinders.routing.upstreams import Upstream
+from vllm_vlinders.serving.upstreams.pool import read_load
+from vllm_vlinders.serving.upstreams.usage import UsageReader
+from vllm_vlinders.settings import UpstreamSettings
+
+
+def upstream(number: int = 3, **more: Any) -> Upstream:
+    urls = tuple(f"http://replica-{n}" for n in range(number))
+    return Upstream("m", UpstreamSettings(urls=urls, **more), urls, None, lambda: 0.0)
+
+
+def test_a_breaker_opens_tries_and_rests_longer_each_time() -> None:
+    breaker = Breaker(failures=2, rest=10)
+    breaker.fail(0)
+    assert breaker.ready(0)
+    breaker.fail(0)
+    for opened, rest in ((0, 10), (100, 20), (200, 40)):
+        assert not breaker.ready(opened + rest - 1)
+        assert breaker.ready(opened + rest)
+        breaker.start()
+        assert not breaker.ready(opened + rest)  # one tries, the others wait for what it finds
+        breaker.abandon()
+        assert breaker.ready(opened + rest)
+        breaker.start()
+        breaker.fail(opened + 100)
+    breaker.start()
+    breaker.succeed()
+    breaker.fail(1000)
+    assert breaker.ready(1000)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=3, max_size=3), st.none() | st.text(max_size=5))
+def test_every_replica_is_asked_once_at_most_and_none_that_rests(
+    busy: list[int], session: str | None
+) -> None:
+    of = upstream()
+    for replica, number in zip(of.replicas, busy, strict=True):
+        replica.in_flight = number
+    of.replicas[1].up = False
+    asked = list(of.choices(session))
+    assert {replica.number for replica in asked} == {1, 3}
+    assert len(asked) == 2
+    if session is None:
+        assert asked[0].in_flight == min(busy[0], busy[2])
+
+
+@settings(deadline=None)
+@given(st.text(max_size=8))
+def test_a_lost_replica_moves_its_sessions_only(session: str) -> None:
+    of = upstream(5)
+    first = next(of.choices(session))
+    for lost in of.replicas:
+        lost.up = False
+        assert (next(of.choices(session)) is first) == (lost is not first)
+        lost.up = True
+
+
+@pytest.mark.parametrize(
+    ("lines", "prompt", "output"),
+    [
+        (b'data: {"choices":[{}]}\n\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n', 3, 4),
+        (
+            b'data: {"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":4}}}\n',
+            3,
+            4,
+        ),
+        (
+            b'data: {"message":{"usage":{"input_tokens":3,"output_tokens":0}}}\n\ndata: {"usage":{"output_tokens":4}}\n',
+            3,
+            4,
+        ),
+        (b'data: {"usage":null}\n\ndata: {"usage":{"prompt_tokens":"x"}}\ndata: {"usage\n\n', None, None),
+    ],
+)
+def test_usage_is_read_wherever_a_stream_is_cut(lines: bytes, prompt: int | None, output: int | None) -> None:
+    for cut in range(len(lines)):
+        reader = UsageReader()
+        reader.feed(lines[:cut])
+        reader.feed(lines[cut:])
+        assert (reader.prompt, reader.output) == (prompt, output)
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=20) | st.sampled_from([b'data: {"usage":', b"\n", b"{}", b"[DONE]"])))
+def test_no_stream_is_too_odd_to_read(parts: list[bytes]) -> None:
+    reader = UsageReader()
+    for part in parts:
+        reader.feed(part)
+    reader.read_whole(b"".join(parts))
+    assert reader.parts >= 0
+
+
+def test_load_is_read_from_the_metrics_of_a_vllm() -> None:
+    text = f"""# HELP x y
+{WAITING}{{engine="0",model_name="m"}} 2.0
+{RUNNING}{{engine="0",model_name="m"}} 4.0
+{KV}{{engine="0",model_name="m"}} 0.25
+http_requests_total 3
+"""
+    assert read_load(text) == pytest.approx((0.25 + 0.5) / 2)
+    assert read_load("llamacpp:requests 3\n") is None
+    assert load_of([(WAITING, 9.0), (RUNNING, 0.0), (KV, 1.0)]) == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=4), st.text(max_size=6), st.sampled_from("abc")), max_size=30))
+def test_the_memory_never_tells_of_a_session_what_it_was_not_told(
+    tmp_path_factory: pytest.TempPathFactory, notes: list[tuple[str, str, str]]
+) -> None:
+    path = tmp_path_factory.mktemp("memory") / "routes"
+    one, other = SessionMemory(path, "abc"), SessionMemory(path, "abc")
+    told: dict[tuple[str, str], str] = {}
+    for tenant, session, model in notes:
+        one.put(tenant, session, model)
+        told[tenant, session] = model
+    for (tenant, session), model in told.items():
+        assert other.get(tenant, session) in (model, None)
+        assert 0 <= share_of(tenant, session) < 1
+    assert other.get("a tenant of its own", "x") is None
