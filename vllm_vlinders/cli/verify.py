@@ -24,7 +24,8 @@ _OK, _UNAUTHORIZED, _FORBIDDEN, _SWITCHING = 200, 401, 403, 101
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _OTHER_PATHS = (
     *("/", "/docs", "/redoc", "/openapi.json", "/metrics", "/version", "/load", "/ping", "/health"),
-    *("/vlinders/status", "/vlinders/keys", "/vlinders/usage", "/v1/load_lora_adapter", "/adapters"),
+    *("/vlinders/status", "/vlinders/keys", "/vlinders/usage", "/vlinders/route"),
+    *("/v1/load_lora_adapter", "/adapters"),
     *("/v1/unload_lora_adapter", "/inference/v1/generate", "/abort_requests", "/server_info", "/sleep"),
     *("/wake_up", "/is_sleeping", "/reset_prefix_cache", "/collective_rpc", "/scale_elastic_ep"),
     *("/tokenizer_info", "/start_profile", "/pause", "/resume", "/update_weights", "/no/such/route"),

@@ -13,7 +13,7 @@ from vllm_vlinders.routing.models import Model
 from vllm_vlinders.routing.requirements import NO_LEVELS, NONE, Requirements
 from vllm_vlinders.routing.rules import Condition, compile_rule
 from vllm_vlinders.routing.score import Need, Score, score
-from vllm_vlinders.routing.similarity import Similarity
+from vllm_vlinders.routing.similarity import Similarity, texts_of
 from vllm_vlinders.settings import PolicySettings, RouteSettings
 
 _PREFIX_WORTH = 0.3
@@ -89,7 +89,8 @@ class Policy:
             if route.when
         }
         self._routes = sorted(routes, key=lambda route: -route.priority)
-        self._similarity = Similarity(routes, encoder)
+        self._similarity = Similarity(self._routes, encoder)
+        self._unlike = tuple(at for at, route in enumerate(self._routes) if not texts_of(route))
 
     def decide(
         self, facts: Facts, requirements: Requirements = NONE, choice: Choice | None = None
@@ -117,10 +118,9 @@ class Policy:
         """Return the first route that matches; one whose models and their fallbacks are out of use does not."""
         available = frozenset(usable)
         near = self._similarity.near(facts)
-        for route in self._routes:
+        for at in sorted((*self._unlike, *near)) if near else self._unlike:
+            route = self._routes[at]
             if route.models and not self._of(route, available):
-                continue
-            if self._similarity.has(route.name) and route.name not in near:
                 continue
             condition = self._conditions.get(route.name)
             if condition is None or condition(facts):

@@ -192,7 +192,8 @@ class SemanticRouter:
 
     def tenant_levels(self, tenant: str | None) -> RequirementSettings:
         """Return the requirements that the settings have for a tenant."""
-        return self.settings.tenants.get(tenant or "", NO_LEVELS)
+        tenants = self.settings.tenants
+        return tenants.get(tenant or "") or tenants.get("default", NO_LEVELS)
 
 
 def _encoder() -> Encoder:

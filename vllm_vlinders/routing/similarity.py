@@ -20,31 +20,27 @@ class Similarity:
     """
 
     def __init__(self, routes: Sequence[RouteSettings], encoder: Callable[[], Encoder]) -> None:
-        described = [(route, _texts(route)) for route in routes]
-        described = [(route, texts) for route, texts in described if texts]
-        self._names = [route.name for route, _ in described]
-        self._known = frozenset(self._names)
-        if not described:
+        texts = [texts_of(route) for route in routes]
+        self._places = [at for at, of_route in enumerate(texts) if of_route]
+        if not self._places:
             return
+        described = [(routes[at], texts[at]) for at in self._places]
         self._encoder = encoder()
         self._rows = self._encoder.encode([text for _, texts in described for text in texts])
         counts = [len(texts) for _, texts in described]
         self._starts = np.cumsum([0, *counts[:-1]])
         self._thresholds = np.array([route.threshold for route, _ in described], dtype=np.float32)
 
-    def has(self, name: str) -> bool:
-        """Tell whether the route of that name is matched by likeness."""
-        return name in self._known
-
-    def near(self, facts: Facts) -> dict[str, float]:
-        """Return the routes that the prompt is like enough, with how like it is, -1 to 1."""
-        if not self._names or not facts.asked.prompt:
-            return {}
+    def near(self, facts: Facts) -> list[int]:
+        """Return the places of the routes that the prompt is like enough."""
+        if not self._places or not facts.asked.prompt:
+            return []
         likeness = np.maximum.reduceat(
             self._rows @ self._encoder.encode([facts.asked.prompt])[0], self._starts
         )
-        return {self._names[at]: float(likeness[at]) for at in np.flatnonzero(likeness >= self._thresholds)}
+        return [self._places[at] for at in np.flatnonzero(likeness >= self._thresholds)]
 
 
-def _texts(route: RouteSettings) -> list[str]:
+def texts_of(route: RouteSettings) -> list[str]:
+    """Return the texts that a prompt must be like, none where likeness does not count."""
     return [text for text in (*route.utterances, route.description) if text.strip()]

@@ -113,7 +113,9 @@ class RoutingSettings(PolicySettings):
     auto_names: tuple[str, ...] = Field(default=("auto",), min_length=1)
     models: dict[str, ModelSettings] = Field(default={}, description="who may answer")
     default: str | None = Field(default=None, description="who answers otherwise; unset: the served model")
-    tenants: dict[str, RequirementSettings] = Field(default={}, description="requirements of tenants")
+    tenants: dict[str, RequirementSettings] = Field(
+        default={}, description="requirements of tenants; `default` is that of each one that is not named"
+    )
     shadow: bool = Field(default=False, description="decide and count, but let the default model answer")
     second: SecondPolicySettings | None = None
     unreachable: Literal["warn", "refuse"] = Field(

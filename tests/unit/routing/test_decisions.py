@@ -173,6 +173,17 @@ def test_own_routes_come_first_and_a_route_out_of_use_is_skipped() -> None:
     assert of.route("x") == CHEAP
 
 
+def test_tenants_have_requirements_of_their_own() -> None:
+    of = router(
+        "analysis",
+        0.6,
+        tenants={"thrifty": {"cost": "low", "quality": "low"}, "default": {"quality": "high"}},
+    )
+    assert of.route("x", tenant="thrifty") == CHEAP
+    assert of.route("x", tenant="other") == of.route("x") == STRONG
+    assert of.route("x", {"quality": "high", "cost": "high"}, tenant="thrifty") == STRONG
+
+
 def test_what_stands_in_for_the_model_of_a_route_answers_in_its_place() -> None:
     models = {"a": {}, "b": {}, "c": {"fallback": ["b"]}}
     of = router(models=models, routes=[{"name": "r", "when": {"tenant": "acme"}, "models": ["c"]}])

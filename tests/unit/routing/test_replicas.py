@@ -79,7 +79,7 @@ def test_a_lost_replica_moves_its_sessions_only(session: str) -> None:
             4,
         ),
         (
-            b'data: {"message":{"usage":{"input_tokens":3,"output_tokens":0}}}\n\ndata: {"usage":{"output_tokens":4}}\n',
+            b'data: {"message":{"usage":{"input_tokens":3,"output_tokens":0}}}\ndata: {"usage":{"output_tokens":4}}\n',
             3,
             4,
         ),
