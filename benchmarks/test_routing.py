@@ -17,10 +17,11 @@ from vllm_vlinders.routing.asked import Asked
 from vllm_vlinders.routing.facts import Caller
 
 MODELS = {"strong": {"cost": 0.03}, "cheap": {"cost": 0.002, "speed": "fast"}}
-WORDS = (
-    *"write explain function sort list customer refund summary story house contract data python server".split(),
-    *"why compare design the of and with for how what river number proof table garden code error message".split(),
+TEXT = (
+    "write explain function sort list customer refund summary story house contract data python server why "
+    "compare design the of and with for how what river number proof table garden code error message"
 )
+WORDS = TEXT.split()
 SHORT, LONG = 12, 400  # words; the long ones have about 500 tokens
 MANY = 1000
 ROUNDS = 2000

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vllm_vlinders.errors import RequestError
+from vllm_vlinders.metrics.engine_load import engine_load
 from vllm_vlinders.routing.asked import CHAT, COMPLETIONS, RESPONSES, read_asked
 from vllm_vlinders.routing.facts import Caller
 from vllm_vlinders.routing.policy import Choice
@@ -32,13 +33,13 @@ async def explain(request: Request) -> Response:
     router = routing.router
     path = CHAT if "messages" in body else COMPLETIONS if "prompt" in body else RESPONSES
     caller = {name: body.get(name) for name in _NAMES if isinstance(body.get(name), str)}
-    facts = router.facts(read_asked(path, body), Caller(**caller))
+    facts = router.facts(read_asked(path, body), Caller(**caller), engine_load)
     given = _requirements(body.get("requirements", {}))
     levels = given.levels.over(router.tenant_levels(facts.caller.tenant))
-    answers = {}
+    answers, choice = {}, Choice(usable=routing.usable, load=routing.load)
     for name, policy in (("first", router.policy), ("second", router.second)):
         if policy is not None:
-            decision = policy.decide(facts, Requirements(levels, given.model), Choice())
+            decision = policy.decide(facts, Requirements(levels, given.model), choice)
             answers[name] = None if decision is None else router.describe(facts, decision)
     return JSONResponse(answers["first"] if len(answers) == 1 else answers)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vllm_vlinders.routing.upstreams import Upstream
     from vllm_vlinders.serving.upstreams.pool import Pool
 
+_SHOWN = 200
 _WARM_UP = "How do I reverse a list?\n```python\nitems = [1, 2, 3]\nfor item in"
 
 
@@ -36,22 +37,12 @@ class Routed:
     """A decision that counts.
 
     Attributes:
-        decision: who answers, and why.
-        facts: what it rests on.
-        failed: whether no decision could be made, and the default stands in.
+        decision: who answers.
+        why: in a few words.
     """
 
     decision: Decision
-    facts: Facts
-    failed: bool = False
-
-    @property
-    def why(self) -> str:
-        """The decision in a few words."""
-        if self.failed:
-            return self.decision.reason
-        found = self.facts.classification
-        return f"{self.decision.reason}; category={found.category}; complexity={found.complexity:.2f}"
+    why: str
 
 
 class Routing:
@@ -87,12 +78,17 @@ class Routing:
             routed = self._decide(exchange, facts, requirements)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the default model can answer
             counts.count_failure()
-            self._log.error("route", problem=repr(error), effect="the default model answers")
-            routed = self._without_decision(exchange, facts)
+            problem = f"{type(error).__name__}: {str(error)[:_SHOWN]}"
+            self._log.error("route", problem=problem, effect="the default model answers")
+            routed = self._without_decision(exchange, "failed")
         if routed is None:
             raise _forbidden(exchange)
         counts.observe_seconds(time.perf_counter() - started)
         return routed
+
+    def usable(self, name: str) -> bool:
+        """Tell whether a model can answer at the moment."""
+        return name not in self.upstreams or self.upstreams[name].usable
 
     def load(self, name: str) -> float:
         """Return how busy a model is, 0 to 1."""
@@ -104,7 +100,7 @@ class Routing:
         levels = requirements.levels.over(router.tenant_levels(tenant))
         choice = Choice(
             may_use=lambda name: _may_use(exchange, name),
-            usable=lambda name: name not in self.upstreams or self.upstreams[name].usable,
+            usable=self.usable,
             load=self.load,
             previous=None if self._memory is None or session is None else self._memory.get(tenant, session),
         )
@@ -121,11 +117,10 @@ class Routing:
         shadow = router.settings.shadow
         self._count(decisions, None if shadow else acting)
         if shadow:
-            routed = self._without_decision(exchange, facts, "shadow")
-            return routed and replace(routed, failed=False)
+            return self._without_decision(exchange, f"shadow; {_why(chosen, facts)}")
         if self._memory is not None and session is not None:
             self._memory.put(tenant, session, chosen.model)
-        return Routed(chosen, facts)
+        return Routed(chosen, _why(chosen, facts))
 
     def _count(self, decisions: dict[str, Decision | None], acting: str | None) -> None:
         for policy, decision in decisions.items():
@@ -136,12 +131,12 @@ class Routing:
         if first is not None and second is not None:
             counts.count_second(first.model, second.model)
 
-    def _without_decision(self, exchange: Exchange, facts: Facts, reason: str = "failed") -> Routed | None:
+    def _without_decision(self, exchange: Exchange, why: str) -> Routed | None:
         names = [self.router.default, *self.router.models]
         allowed = tuple(dict.fromkeys(name for name in names if _may_use(exchange, name)))
         if not allowed:
             return None
-        return Routed(Decision(allowed[0], reason, None, allowed, {}), facts, failed=True)
+        return Routed(Decision(allowed[0], "default", None, allowed, {}), why)
 
     def _check_preference(self, exchange: Exchange, name: str | None) -> None:
         if name is None:
@@ -161,6 +156,11 @@ class Routing:
 
 def _may_use(exchange: Exchange, name: str) -> bool:
     return exchange.grant is None or exchange.grant.may_use(name)
+
+
+def _why(decision: Decision, facts: Facts) -> str:
+    found = facts.classification
+    return f"{decision.reason}; category={found.category}; complexity={found.complexity:.2f}"
 
 
 def name_model(exchange: Exchange, model: str) -> None:

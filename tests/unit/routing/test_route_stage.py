@@ -161,7 +161,9 @@ def test_a_decision_that_fails_lets_the_default_answer_and_is_counted(tmp_path: 
     got = site(tmp_path).post(CHAT, json=chat("break"))
     assert reached(got)["model"] == "strong"
     assert got.headers["X-Vlinders-Route-Reason"] == "failed"
-    assert count("vlinders_route_failures_total") == before + 1
+    prefer = {"X-Vlinders-Requirements": "model=cheap"}
+    assert reached(site(tmp_path).post(CHAT, json=chat("break"), headers=prefer))["model"] == "strong"
+    assert count("vlinders_route_failures_total") == before + 2
 
 
 def test_a_session_keeps_its_model_in_every_process(tmp_path: Path) -> None:

@@ -196,6 +196,7 @@ def test_fallbacks_answer_in_order_then_the_local_model(elsewhere: Make, gateway
     auto = {**BODY, "model": "auto"}
     got = at.ask(auto)
     assert (got.json()["model"], got.headers["X-Vlinders-Model"]) == ("second", "second")
+    assert got.headers["X-Vlinders-Route-Reason"].endswith("; instead of big")
     second.served.stop()
     at.upstream("second").replicas[0].up = None
     at.upstream().replicas[0].up = None
@@ -212,6 +213,7 @@ def test_every_target_down_is_503_with_what_was_tried(gateway: Make) -> None:
         replica.up = None
     got = at.ask()
     assert got.status_code == 503
+    assert "X-Vlinders-Model" not in got.headers
     error = got.json()["error"]
     assert error["code"] == "upstreams_down"
     assert "big (replica 1" in error["message"] or "no replica is up" in error["message"]

@@ -16,6 +16,7 @@ from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask
 _LETTERS_PER_TOKEN = 4
 _CLIENT_LEFT = 499
 _RETRY_SECONDS = "5"
+_MODEL, _REASON = b"x-vlinders-model", b"x-vlinders-route-reason"
 
 
 async def answer_in_order(
@@ -39,6 +40,8 @@ async def answer_in_order(
     for model in order:
         upstream = routing.upstreams.get(model)
         name_model(exchange, model)
+        if model != order[0]:
+            _tell_instead(exchange, order[0])
         if upstream is None:
             replace_body(exchange, payload)
             await app(exchange.scope, exchange.receive, send)
@@ -51,6 +54,7 @@ async def answer_in_order(
             if exchange.meter is not None and not exchange.meter.prompt:
                 exchange.meter.prompt = prompt
             return
+    exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] != _MODEL]
     message = f"no model can answer at the moment; tried: {', '.join(call.tried)}"
     raise RequestError(
         message,
@@ -59,6 +63,15 @@ async def answer_in_order(
         code="upstreams_down",
         headers={"Retry-After": _RETRY_SECONDS},
     )
+
+
+def _tell_instead(exchange: Exchange, chosen: str) -> None:
+    """Add to the reason that another model was chosen, and could not answer."""
+    more = f"; instead of {chosen}".encode("ascii", "backslashreplace")
+    exchange.response_headers = [
+        (name, value.removesuffix(more) + more if name == _REASON else value)
+        for name, value in exchange.response_headers
+    ]
 
 
 def _within_limit(exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:
