@@ -16,6 +16,9 @@ class UpstreamSettings(Section):
     )
     model: str | None = Field(default=None, description="its name there; unset: the same as here")
     key: SecretReference | None = Field(default=None, description="the key that is shown to it")
+    ask_usage: bool = Field(
+        default=True, description="whether streams are asked to tell their usage where the client has not"
+    )
     connect_seconds: float = Field(default=5, gt=0)
     first_byte_seconds: float = Field(default=300, gt=0, description="until it begins to answer")
     idle_seconds: float = Field(default=120, gt=0, description="between two parts of an answer")

@@ -13,7 +13,7 @@ from vllm_vlinders.routing.breaker import Breaker
 from vllm_vlinders.routing.memory import SessionMemory, share_of
 from vllm_vlinders.routing.upstreams import Upstream
 from vllm_vlinders.serving.upstreams.pool import read_load
-from vllm_vlinders.serving.upstreams.usage import UsageReader
+from vllm_vlinders.serving.upstreams.usage import UsageHider, UsageReader
 from vllm_vlinders.settings import UpstreamSettings
 
 
@@ -92,6 +92,28 @@ def test_usage_is_read_wherever_a_stream_is_cut(lines: bytes, prompt: int | None
         reader.feed(lines[:cut])
         reader.feed(lines[cut:])
         assert (reader.prompt, reader.output) == (prompt, output)
+
+
+EVENTS = [
+    b'data: {"choices":[{"text":"a"}]}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n',
+    b": hello\n\n",
+    b'data: {"choices":[],"usage":null}\r\n\r\n',
+    b'data: {"choices":[{}],"usage":{"prompt_tokens":3}}\n\n',
+    b"data: [DONE]\n\n",
+    b"data: {",
+]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(EVENTS), max_size=8), st.lists(st.integers(1, 40), max_size=20))
+def test_only_the_event_that_tells_the_usage_is_hidden(events: list[bytes], cuts: list[int]) -> None:
+    events = [event for event in events if event.endswith(b"\n")] + [e for e in events if e == EVENTS[-1]][:1]
+    stream, hider, passed = b"".join(events), UsageHider(), b""
+    for cut in cuts:
+        passed, stream = passed + hider.feed(stream[:cut]), stream[cut:]
+    passed += hider.feed(stream) + hider.rest()
+    assert passed == b"".join(event for event in events if event != EVENTS[1])
 
 
 @settings(deadline=None)

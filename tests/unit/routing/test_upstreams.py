@@ -128,11 +128,17 @@ def test_an_answer_is_passed_back_and_no_credential_goes_on(elsewhere: Make, gat
     assert "cookie" not in headers
 
 
-def test_a_stream_is_passed_on_byte_for_byte(elsewhere: Make, gateway: Make) -> None:
-    at = gateway(elsewhere().url)
-    with at.client.stream("POST", CHAT, json={**BODY, "stream": True}) as got:
-        assert b"".join(got.iter_raw()) == b"".join(Elsewhere.STREAM)
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_stream_is_passed_on_byte_for_byte(asks: bool, elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere()
+    at = gateway(there.url)
+    body = {**BODY, "stream": True, **({"stream_options": {"include_usage": True}} if asks else {})}
+    usage = b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n'
+    whole = b"".join(Elsewhere.STREAM)
+    with at.client.stream("POST", CHAT, json=body) as got:
+        assert b"".join(got.iter_raw()) == (whole if asks else whole.replace(usage, b""))
         assert got.headers["content-type"].startswith("text/event-stream")
+    assert there.seen[0][1]["stream_options"] == {"include_usage": True}
 
 
 def test_a_client_that_leaves_ends_the_stream_there(elsewhere: Make, gateway: Make) -> None:

@@ -17,12 +17,12 @@ import aiohttp
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.metrics import routing as counts
-from vllm_vlinders.routing.asked import MESSAGES
+from vllm_vlinders.routing.asked import CHAT, COMPLETIONS, MESSAGES
 from vllm_vlinders.routing.upstreams import Replica, Upstream
 from vllm_vlinders.serving.answers import error_body
 from vllm_vlinders.serving.exchange import Exchange, Header, Message, Receive, Send
 from vllm_vlinders.serving.upstreams.pool import Pool, describe
-from vllm_vlinders.serving.upstreams.usage import UsageReader
+from vllm_vlinders.serving.upstreams.usage import UsageHider, UsageReader
 from vllm_vlinders.settings import UpstreamSettings
 
 _FORWARDED = (
@@ -32,6 +32,7 @@ _FORWARDED = (
 _RETURNED = frozenset({"content-type", "content-encoding", "cache-control", "retry-after", "x-request-id"})
 _NO_ROOM = frozenset({429, 502, 503, 504})
 _MISTAKEN = {401: "refuses our key", 403: "refuses our key", 404: "does not know the model"}
+_CAN_BE_ASKED = (CHAT, COMPLETIONS)
 _REDIRECTION = 3
 _TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 429, 400, 500
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
@@ -142,7 +143,10 @@ async def _ask_one(pool: Pool, upstream: Upstream, replica: Replica, call: Call,
 
 async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call: Call, send: Send) -> str:
     settings, exchange = upstream.settings, call.exchange
-    body = json.dumps({**call.payload, "model": upstream.model}, separators=(",", ":")).encode()
+    payload, hider = {**call.payload, "model": upstream.model}, None
+    if settings.ask_usage and exchange.path in _CAN_BE_ASKED and _says_nothing_of_usage(payload):
+        payload["stream_options"], hider = {"include_usage": True}, UsageHider()
+    body = json.dumps(payload, separators=(",", ":")).encode()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds)
     headers = _request_headers(exchange, upstream.key)
     try:
@@ -162,7 +166,7 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
         if answer.status in _MISTAKEN or answer.status // 100 == _REDIRECTION:
             raise _Failed(_MISTAKEN.get(answer.status, "is somewhere else"))
         if answer.content_type == _STREAM:
-            return await _pass_stream(answer, settings, call, send)
+            return await _pass_stream(answer, settings.idle_seconds, hider, call, send)
         return await _pass_whole(answer, settings, call, send)
 
 
@@ -184,14 +188,14 @@ async def _pass_whole(
 
 
 async def _pass_stream(
-    answer: aiohttp.ClientResponse, settings: UpstreamSettings, call: Call, send: Send
+    answer: aiohttp.ClientResponse, seconds: float, hider: UsageHider | None, call: Call, send: Send
 ) -> str:
     """Pass on each part as it comes; what comes faster than the client reads waits in the upstream."""
     reader, begun = UsageReader(), False
     try:
         while True:
             try:
-                async with asyncio.timeout(settings.idle_seconds):
+                async with asyncio.timeout(seconds):
                     part = await answer.content.readany()
             except _TROUBLE as error:
                 if not begun:
@@ -202,10 +206,12 @@ async def _pass_stream(
                 begun = True
                 await send(_start(answer))
             if not part:
-                await send(_end(b""))
+                await send(_end(b"" if hider is None else hider.rest()))
                 return "answered"
             reader.feed(part)
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+            shown = part if hider is None else hider.feed(part)
+            if shown:
+                await send({"type": "http.response.body", "body": shown, "more_body": True})
     finally:
         if begun:
             settle(call, reader)
@@ -217,6 +223,10 @@ def settle(call: Call, reader: UsageReader) -> None:
     if meter is not None:
         meter.prompt = reader.prompt if reader.prompt is not None else call.prompt
         meter.output = reader.output if reader.output is not None else reader.parts
+
+
+def _says_nothing_of_usage(payload: Mapping[str, Any]) -> bool:
+    return payload.get("stream") is True and payload.get("stream_options") is None
 
 
 def _request_headers(exchange: Exchange, key: str | None) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 _LONGEST_LINE = 1 << 20
+_BETWEEN_EVENTS = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LETTERS_PER_TOKEN = 4
 _PROMPT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
 
@@ -56,6 +58,45 @@ class UsageReader:
             if isinstance(usage, dict):
                 self.prompt = _first(usage, _PROMPT, self.prompt)
                 self.output = _first(usage, _OUTPUT, self.output)
+
+
+class UsageHider:
+    """Takes the event out of a stream that tells the usage, for a client who has not asked for it.
+
+    All other bytes stay as they are; only an event that has not ended is held until it does.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what of the stream so far may be passed on."""
+        self._held += chunk
+        passed, begin = [], 0
+        for between in _BETWEEN_EVENTS.finditer(self._held):
+            event = self._held[begin : between.end()]
+            begin = between.end()
+            if not _tells_usage_only(event):
+                passed.append(event)
+        self._held = self._held[begin:]
+        if len(self._held) > _LONGEST_LINE:
+            passed.append(self.rest())
+        return b"".join(passed)
+
+    def rest(self) -> bytes:
+        """Return what is held; the stream has ended."""
+        held, self._held = self._held, b""
+        return b"" if _tells_usage_only(held) else held
+
+
+def _tells_usage_only(event: bytes) -> bool:
+    if b'"usage"' not in event:
+        return False
+    try:
+        value: Any = json.loads(event.strip().removeprefix(b"data:"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.get("choices") == [] and isinstance(value.get("usage"), dict)
 
 
 def _first(usage: dict[str, Any], names: tuple[str, ...], otherwise: int | None) -> int | None:
