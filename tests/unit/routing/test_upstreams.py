@@ -26,6 +26,7 @@ from vllm_vlinders.settings import Settings
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "big", "messages": [{"role": "user", "content": "hi"}]}
+SELDOM = {"health_seconds": 10_000}
 QUICK = {"health_seconds": 0.05, "rest_seconds": 0.05, "failures": 1}
 
 
@@ -57,6 +58,14 @@ class Gateway:
     def stop(self) -> None:
         self.client.close()
         self.served.stop()
+
+
+def forget_health(at: Gateway, *names: str) -> None:
+    """Wait until all replicas have been looked at for the first time, and forget what was seen."""
+    for name in names or ("big",):
+        for replica in at.upstream(name).replicas:
+            wait_for(lambda: replica.up is not None, "it is not looked at")  # noqa: B023 -- called at once
+            replica.up = None
 
 
 Make = Callable[..., Any]
@@ -172,13 +181,15 @@ def test_the_next_replica_answers_where_nothing_was_sent(
     broken: str | int, elsewhere: Make, gateway: Make
 ) -> None:
     first = nowhere() if broken == "nowhere" else elsewhere(broken).url
-    at = gateway(first, elsewhere().url, upstream={"health_seconds": 1000})
-    at.upstream().replicas[0].up = True
+    at = gateway(first, elsewhere().url, upstream=SELDOM)
+    forget_health(at)
     before = count(model="big", replica="1", outcome="failed")
     for _ in range(4):
         got = at.ask()
         assert (got.status_code, got.json()["model"]) == (200, "big")
-        time.sleep(0.06)  # the rest of the breaker
+        wait_for(
+            lambda: all(replica.breaker.ready(time.monotonic()) for replica in at.upstream().replicas), ""
+        )
     assert count(model="big", replica="1", outcome="failed") > before
 
 
@@ -194,18 +205,18 @@ def test_a_stream_that_breaks_off_says_so_and_is_not_sent_again(elsewhere: Make,
 
 def test_fallbacks_answer_in_order_then_the_local_model(elsewhere: Make, gateway: Make) -> None:
     second = elsewhere()
-    models = {"second": {"upstream": {"urls": [second.url], **QUICK}}}
-    big = {"fallback": ["second", "base"], "upstream": {"urls": [nowhere()], **QUICK}}
+    seldom = {**QUICK, **SELDOM}
+    models = {"second": {"upstream": {"urls": [second.url], **seldom}}}
+    big = {"fallback": ["second", "base"], "upstream": {"urls": [nowhere()], **seldom}}
     route = {"name": "all", "when": {"characters": {"at_least": 0}}, "models": ["big"]}
     at = gateway(models={**models, "big": big, "base": {}}, routes=[route])
-    at.upstream().replicas[0].up = None
+    forget_health(at, "big", "second")
     auto = {**BODY, "model": "auto"}
     got = at.ask(auto)
     assert (got.json()["model"], got.headers["X-Vlinders-Model"]) == ("second", "second")
     assert got.headers["X-Vlinders-Route-Reason"].endswith("; instead of big")
     second.served.stop()
-    at.upstream("second").replicas[0].up = None
-    at.upstream().replicas[0].up = None
+    wait_for(lambda: at.upstream().usable, "its breaker does not let it try again")
     got = at.ask(auto)
     assert (got.json(), got.headers["X-Vlinders-Model"]) == ({"model": "base", "here": True}, "base")
     named = at.ask({**BODY, "model": "second"})
@@ -214,15 +225,14 @@ def test_fallbacks_answer_in_order_then_the_local_model(elsewhere: Make, gateway
 
 def test_every_target_down_is_503_with_what_was_tried(gateway: Make) -> None:
     urls = (nowhere(), nowhere())
-    at = gateway(*urls)
-    for replica in at.upstream().replicas:
-        replica.up = None
+    at = gateway(*urls, upstream=SELDOM)
+    forget_health(at)
     got = at.ask()
     assert got.status_code == 503
     assert "X-Vlinders-Model" not in got.headers
     error = got.json()["error"]
     assert error["code"] == "upstreams_down"
-    assert "big (replica 1" in error["message"] or "no replica is up" in error["message"]
+    assert all(f"big (replica {n} cannot be connected to)" in error["message"] for n in (1, 2))
     assert not any(url.rpartition(":")[2] in error["message"] for url in urls)  # addresses are ours to know
     assert "Retry-After" in got.headers
 
