@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 FAR_KEY = "key-of-the-servers-afar"
 FAR = tuple(
-    Server(f"far {number}", ("--max-num-seqs", "4"), {"VLLM_CUSTOM_PATCHES": None}, key=FAR_KEY)
+    Server(f"far {number}", ("--worker-cls", "paced_worker.PacedWorker"), PACED, key=FAR_KEY)
     for number in (1, 2)
 )
 """Two more servers, stock ones, which the router of `scheduled` knows as the replicas of one model."""
