@@ -12,17 +12,19 @@ from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.routing.asked import Asked, of_prompt
 from vllm_vlinders.routing.checks import check_names, with_default
 from vllm_vlinders.routing.classifier import classify as trained_classify
-from vllm_vlinders.routing.classifier import default_classifier
 from vllm_vlinders.routing.encoders import Encoder
 from vllm_vlinders.routing.facts import SIGNALS, Caller, Classify, Facts
 from vllm_vlinders.routing.models import Model, compare
 from vllm_vlinders.routing.policy import Choice, Decision, Policy
 from vllm_vlinders.routing.requirements import NO_LEVELS, Requirements, parse_requirements
+from vllm_vlinders.routing.utterances import open_encoder
 from vllm_vlinders.settings import RequirementSettings, RoutingSettings
 
 
 class SemanticRouter:
     """Chooses a model for a prompt.
+
+    ``slow`` tells whether that takes milliseconds, by an encoder that is not the static one.
 
     Args:
         models: by name, what is known of each: ``capabilities``, ``cost``, ``speed``, ``quality``, ``fallback``.
@@ -97,8 +99,9 @@ class SemanticRouter:
         self.default = next(iter(known))
         self.auto_names = frozenset(settings.auto_names)
         self.strongest = max(self.models.values(), key=lambda model: (model.strength, -model.cheapness))
+        self.slow = False
         self._classify = classify or trained_classify
-        self._encoder: Callable[[], Encoder] = _encoder if encoder is None else lambda: encoder
+        self._encoder: Callable[[], Encoder] = self._open_encoder if encoder is None else lambda: encoder
         self.policy = Policy(settings, self.models, self.default, "routing", self._encoder)
         self.second = (
             None
@@ -172,6 +175,11 @@ class SemanticRouter:
             },
         }
 
+    def _open_encoder(self) -> Encoder:
+        opened = open_encoder(self.settings.encoder)
+        self.slow = self.settings.encoder.name != "static"
+        return opened
+
     def _decide(
         self,
         facts: Facts,
@@ -194,7 +202,3 @@ class SemanticRouter:
         """Return the requirements that the settings have for a tenant."""
         tenants = self.settings.tenants
         return tenants.get(tenant or "") or tenants.get("default", NO_LEVELS)
-
-
-def _encoder() -> Encoder:
-    return default_classifier().encoder

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from vllm_vlinders.errors import EncoderError, SettingsError
 from vllm_vlinders.routing.encoders import Encoder
 from vllm_vlinders.routing.facts import Facts
 from vllm_vlinders.settings import RouteSettings
@@ -17,6 +18,9 @@ class Similarity:
     Args:
         routes: all routes, also those that have neither.
         encoder: returns the encoder; called only where there is something to encode.
+
+    Raises:
+        SettingsError: the encoder cannot encode them.
     """
 
     def __init__(self, routes: Sequence[RouteSettings], encoder: Callable[[], Encoder]) -> None:
@@ -26,7 +30,10 @@ class Similarity:
             return
         described = [(routes[at], texts[at]) for at in self._places]
         self._encoder = encoder()
-        self._rows = self._encoder.encode([text for _, texts in described for text in texts])
+        try:
+            self._rows = self._encoder.encode([text for _, texts in described for text in texts])
+        except EncoderError as error:
+            raise SettingsError(f"routing.encoder: {error}") from None
         counts = [len(texts) for _, texts in described]
         self._starts = np.cumsum([0, *counts[:-1]])
         self._thresholds = np.array([route.threshold for route, _ in described], dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -40,14 +41,18 @@ async def route(exchange: Exchange) -> None:
     if payload is None or not isinstance(model, str):
         return
     if is_routed(exchange):
-        _choose(routing, exchange, payload)
+        await _choose(routing, exchange, payload)
     elif model in routing.upstreams:
         _send_elsewhere(routing, exchange, read_asked(exchange.path, payload), (model,))
 
 
-def _choose(routing: Routing, exchange: Exchange, payload: dict[str, Any]) -> None:
+async def _choose(routing: Routing, exchange: Exchange, payload: dict[str, Any]) -> None:
     asked = read_asked(exchange.path, payload)
-    routed = routing.decide(exchange, asked, _requirements(exchange))
+    requirements = _requirements(exchange)
+    if routing.router.slow:  # other requests need not wait for its encoder
+        routed = await asyncio.to_thread(routing.decide, exchange, asked, requirements)
+    else:
+        routed = routing.decide(exchange, asked, requirements)
     decision, chosen = routed.decision, routed.decision.route
     payload["model"] = decision.model
     if chosen is not None:

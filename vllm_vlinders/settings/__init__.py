@@ -14,6 +14,7 @@ from vllm_vlinders.settings.auth import (
     RolePriority,
     RoleSettings,
 )
+from vllm_vlinders.settings.encoder import EncoderSettings
 from vllm_vlinders.settings.load import active_settings, load_settings
 from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import LimitSettings, PriceSettings, QuotaSettings
@@ -45,6 +46,7 @@ __all__ = [
     "AuthSettings",
     "BandName",
     "BruteForceSettings",
+    "EncoderSettings",
     "JwtSettings",
     "KeySettings",
     "LimitSettings",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.encoder import EncoderSettings
 from vllm_vlinders.settings.upstream import UpstreamSettings
 
 Level = Literal["low", "medium", "high"]
@@ -118,6 +119,7 @@ class RoutingSettings(PolicySettings):
     )
     shadow: bool = Field(default=False, description="decide and count, but let the default model answer")
     second: SecondPolicySettings | None = None
+    encoder: EncoderSettings = EncoderSettings()
     unreachable: Literal["warn", "refuse"] = Field(
         default="warn", description="what to do at the start about upstreams that do not answer"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elsewhere import Served
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
@@ -19,6 +20,7 @@ from starlette.testclient import TestClient
 
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.auth.roles import Grant
+from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.logs import make_logger
 from vllm_vlinders.request_context import current_request
 from vllm_vlinders.routing import Classification, SemanticRouter
@@ -256,3 +258,28 @@ def test_no_body_is_answered_with_500(tmp_path: Path, path: str, field: str, val
 )
 def test_odd_bodies_are_passed_on_or_refused(content: bytes, tmp_path: Path) -> None:
     assert site(tmp_path).post(CHAT, content=content).status_code in (200, 400)
+
+
+def test_an_encoder_elsewhere_is_asked_and_missed_without_harm(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def embed(request: Request) -> JSONResponse:
+        texts = (await request.json())["input"]
+        asked.extend(texts)
+        rows = [[1.0, 0.0] if "refund" in text else [0.0, 1.0] for text in texts]
+        return JSONResponse({"data": [{"index": n, "embedding": row} for n, row in enumerate(rows)]})
+
+    there = Served(Starlette(routes=[Route("/v1/embeddings", embed, methods=["POST"])]))
+    encoder = {"name": "openai", "url": f"{there.url}/v1", "model": "e"}
+    routes = [{"name": "refunds", "utterances": ["a refund"], "models": ["strong"]}]
+    client = site(tmp_path, encoder=encoder, routes=routes)
+    for _ in range(2):
+        got = client.post(CHAT, json=chat("refund please"))
+        assert (reached(got)["model"], got.headers["X-Vlinders-Route"]) == ("strong", "refunds")
+    assert reached(client.post(CHAT, json=chat("easy")))["model"] == "cheap"
+    assert asked == ["a refund", "refund please", "easy"]
+    there.stop()
+    got = client.post(CHAT, json=chat("another"))
+    assert (reached(got)["model"], got.headers["X-Vlinders-Route-Reason"]) == ("strong", "failed")
+    with pytest.raises(SettingsError, match="routing.encoder"):
+        site(tmp_path, encoder=encoder, routes=routes)
