@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import openai
@@ -94,6 +95,22 @@ def test_a_route_sets_what_the_request_leaves_open(scheduled: Server) -> None:
         assert answer.headers["X-Vlinders-Route-Reason"].startswith("route")
         explained = client.post("/vlinders/route", json=body).json()
         assert (explained["model"], explained["route"]) == (LORA_NAME, "short")
+
+
+def test_what_it_saves_is_counted(scheduled: Server) -> None:
+    with scheduled.client() as client:
+        before = client.get("/vlinders/usage").json()["routing"]
+        usage = client.post(CHAT, json=asking(CHAT, EASY)).json()["usage"]
+
+        def grown(name: str) -> float:
+            return float(client.get("/vlinders/usage").json()["routing"][name] - before[name])
+
+        deadline = time.monotonic() + 60
+        while not grown("cost"):  # it is counted when the answer has ended
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert grown("cost") == pytest.approx(usage["total_tokens"] * 0.002 / 1000)
+        assert grown("saved") == pytest.approx(usage["total_tokens"] * (0.03 - 0.002) / 1000)
 
 
 @pytest.mark.parametrize(

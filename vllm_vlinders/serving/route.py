@@ -99,5 +99,5 @@ def _tell(exchange: Exchange, routed: Routed) -> None:
 def _count(routing: Routing, exchange: Exchange) -> None:
     """Count what a routed request cost, by the model that has answered it."""
     meter, model = exchange.meter, (exchange.payload or {}).get("model")
-    if meter is not None and exchange.refusal is None and (meter.prompt or meter.output):
+    if exchange.refusal is None and (meter.prompt or meter.output):
         routing.count_cost(str(model), meter.prompt, meter.output)

@@ -51,7 +51,7 @@ async def answer_in_order(
                 return
         except ClientLeftError:
             exchange.status = _CLIENT_LEFT
-            if exchange.meter is not None and not exchange.meter.prompt:
+            if not exchange.meter.prompt:
                 exchange.meter.prompt = prompt
             return
     exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] != _MODEL]
@@ -76,7 +76,7 @@ def _tell_instead(exchange: Exchange, chosen: str) -> None:
 
 def _within_limit(exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:
     """Return a body that asks for no longer an answer than the caller may have."""
-    limit = None if exchange.meter is None else exchange.meter.limit
+    limit = exchange.meter.limit
     if limit is None:
         return payload
     given = [name for name in MAX_TOKENS_FIELDS if isinstance(payload.get(name), int)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,6 +121,7 @@ async def _ask_one(pool: Pool, upstream: Upstream, replica: Replica, call: Call,
     """Ask one replica, and keep account of how it does; return how its answer ended."""
     breaker = replica.breaker
     breaker.start()
+    call.exchange.meter.model = upstream.name
     replica.in_flight += 1
     try:
         outcome = await _exchange_with(pool, upstream, replica, call, send)
@@ -204,6 +206,7 @@ async def _pass_stream(
                 return "broken_off"
             if not begun:
                 begun = True
+                call.exchange.meter.first_token = time.perf_counter()
                 await send(_start(answer))
             if not part:
                 await send(_end(b"" if hider is None else hider.rest()))
@@ -220,9 +223,8 @@ async def _pass_stream(
 def settle(call: Call, reader: UsageReader) -> None:
     """Note what an answer has used: what it says, else about as much."""
     meter = call.exchange.meter
-    if meter is not None:
-        meter.prompt = reader.prompt if reader.prompt is not None else call.prompt
-        meter.output = reader.output if reader.output is not None else reader.parts
+    meter.prompt = reader.prompt if reader.prompt is not None else call.prompt
+    meter.output = reader.output if reader.output is not None else reader.parts
 
 
 def _says_nothing_of_usage(payload: Mapping[str, Any]) -> bool:
