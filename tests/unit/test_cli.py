@@ -94,3 +94,8 @@ def test_route_says_what_is_wrong(
     monkeypatch.setenv("VLINDERS_ROUTING__ROUTES", "[{name: r, when: {turn: 1}}]")
     assert main(["config", "check"]) == 1
     assert "routing.routes.0.when.turn: no signal is named 'turn'" in capsys.readouterr().err
+    monkeypatch.setenv("VLINDERS_ROUTING__MODELS__BIG__UPSTREAM__URLS", "['http://user:hidden@x']")
+    assert main(["config", "check"]) == 1
+    printed = capsys.readouterr().err
+    assert "this URL carries a password" in printed
+    assert "hidden" not in printed

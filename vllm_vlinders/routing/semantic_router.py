@@ -53,7 +53,10 @@ class SemanticRouter:
                 {"models": models, "routes": routes, "default": default, **more}
             )
         except ValidationError as error:
-            raise SettingsError(f"routing: {error}") from None
+            problems = (
+                f"{'.'.join(map(str, ('routing', *at['loc'])))}: {at['msg']}" for at in error.errors()
+            )
+            raise SettingsError("\n".join(problems)) from None
         self._set_up(settings, (), classify, encoder)
 
     @classmethod

@@ -12,7 +12,7 @@ class UpstreamSettings(Section):
     """Where a model is answered, by one server or by several alike."""
 
     urls: tuple[UrlOrReference, ...] = Field(
-        min_length=1, description="of its replicas, up to and without /v1: http://gpu-1:8000"
+        description="of its replicas, at least one, up to and without /v1: http://gpu-1:8000"
     )
     model: str | None = Field(default=None, description="its name there; unset: the same as here")
     key: SecretReference | None = Field(default=None, description="the key that is shown to it")
@@ -31,6 +31,9 @@ class UpstreamSettings(Section):
     @field_validator("urls")
     @classmethod
     def _http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:  # a bound of the field would repeat what is given, and with it a password
+            message = "name at least one address"
+            raise ValueError(message)
         for url in value:
             if not url.startswith(("http://", "https://", "env:", "file:")):
                 message = f"{url!r} is not an http:// or https:// address, nor env:NAME or file:/path"
