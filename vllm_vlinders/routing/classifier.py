@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,17 +25,16 @@ class Classifier:
 
     Args:
         encoder: an encoder that heads were trained for.
-        heads: their file; ``hidden`` has a column for each dimension of the encoder and each feature,
-            ``output`` a row for each category and one for complexity.
+        heads: those trained for the encoder, unless others are given; ``hidden`` has a column for each
+            dimension of the encoder and each feature, ``output`` a row for each category and one for
+            complexity.
     """
 
-    def __init__(self, encoder: Encoder, heads: Path | None = None) -> None:
+    def __init__(self, encoder: Encoder, heads: Mapping[str, NDArray[np.float32]] | None = None) -> None:
         self.encoder = encoder
-        with np.load(heads or HEADS / f"{encoder.name}.npz", allow_pickle=False) as arrays:
-            self._hidden: NDArray[np.float32] = arrays["hidden"]
-            self._hidden_bias: NDArray[np.float32] = arrays["hidden_bias"]
-            self._output: NDArray[np.float32] = arrays["output"]
-            self._output_bias: NDArray[np.float32] = arrays["output_bias"]
+        arrays = read_heads(encoder.name) if heads is None else heads
+        self._hidden, self._hidden_bias = arrays["hidden"], arrays["hidden_bias"]
+        self._output, self._output_bias = arrays["output"], arrays["output_bias"]
 
     def classify(self, prompt: str) -> Classification:
         """Return what any text asks for; never raises."""
@@ -45,6 +44,16 @@ class Classifier:
         scores = dict(zip(CATEGORIES, (odds / odds.sum()).tolist(), strict=True))
         complexity = 1 / (1 + float(np.exp(-np.clip(logits[-1], -50, 50))))
         return Classification(max(scores, key=scores.__getitem__), complexity, scores)
+
+
+def read_heads(encoder_name: str) -> dict[str, NDArray[np.float32]]:
+    """Return the heads that were trained for an encoder.
+
+    Raises:
+        FileNotFoundError: none were.
+    """
+    with np.load(HEADS / f"{encoder_name}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def features_of(prompts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:

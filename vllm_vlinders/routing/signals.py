@@ -1,7 +1,6 @@
 """What can be read off a prompt without understanding it: length, language, shape, code.
 
-Reading looks at no more than ``READ_CHARACTERS`` of a prompt, so that its cost has a bound; lengths are
-of the whole.
+Reading looks at no more than ``READ_CHARACTERS`` of a prompt, so that its cost has a bound.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ READ_CHARACTERS = 12_000
 _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|[a-hA-H][.)])[ \t]+\S", re.MULTILINE)
 _QUESTION = re.compile(r"[?\uff1f\u061f]")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_HINT_OF_FORMULA = re.compile(r"[=^\\$∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]|\d\s?[-+*/]\s?\d")
 _FORMULA = re.compile(
     r"\\(?:frac|int|sum|sqrt|lim|begin|cdot|times|leq|geq|infty|partial|alpha|beta|theta|pi)\b"
     r"|\$[^$\n]{1,80}\$|[∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]|\b[a-z]\s?\^\s?\d|\d\s?[-+*/^=]\s?\d|\b\d*[a-z]\s?[-+=]\s?\d*[a-z]?\b\s?="
@@ -31,7 +31,8 @@ class Signals:
 
     Attributes:
         characters: length of the prompt.
-        words: number of words that spaces part; in scripts without spaces, two characters count as one.
+        words: number of words that spaces part; in scripts without spaces, two characters count as one. Of
+            a prompt that is not read whole, what is read is extrapolated.
         lines: number of lines that are not blank.
         sentences: number of sentences in what was read, 0 of an empty text.
         questions: number of question marks in what was read.
@@ -80,13 +81,13 @@ def split_signals(prompt: str) -> tuple[Signals, str]:
     language = language_of(prose)
     signals = Signals(
         characters=len(prompt),
-        words=_words(prompt, language),
+        words=round(_words(text, language) * len(prompt) / max(len(text), 1)),
         lines=sum(1 for line in text.splitlines() if line.strip()),
         sentences=max(len(_SENTENCE_END.findall(prose)), 1 if prose.strip() else 0),
         questions=len(_QUESTION.findall(prose)),
         list_items=len(_LIST_ITEM.findall(prose)),
         numbers=len(_NUMBER.findall(prose)),
-        formulas=len(_FORMULA.findall(prose)),
+        formulas=len(_FORMULA.findall(prose)) if _HINT_OF_FORMULA.search(prose) else 0,
         language=language,
         code_language=None if code is NO_CODE else code.language,
         code_incomplete=code.incomplete,
@@ -96,6 +97,6 @@ def split_signals(prompt: str) -> tuple[Signals, str]:
     return signals, prose
 
 
-def _words(prompt: str, language: str) -> int:
-    spaced = len(prompt.split())
-    return max(spaced, len(prompt) // 2) if language in ("zh", "ja", "th") else spaced
+def _words(text: str, language: str) -> int:
+    spaced = len(text.split())
+    return max(spaced, len(text) // 2) if language in ("zh", "ja", "th") else spaced
