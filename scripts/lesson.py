@@ -8,17 +8,16 @@ from vllm_vlinders.routing.exemplars import Exemplar, code_requests, snippets, w
 
 SNIPPETS_PER_REQUEST = 4
 CUTS_PER_SNIPPET = 4
-VARIANTS = 2
 OPENINGS = (
     "hi, ", "hello ", "please ", "can you ", "hey ", "could you please ", "I need help. ", "Hi there! ", "ok now ",
 )  # fmt: skip
 CLOSINGS = (".", "?", "??", " please", " thanks", "...")
 
 
-def lesson(rng: random.Random) -> list[Exemplar]:
-    """Return all that is learnt from: the written prompts, hasty variants of them, and prompts about code."""
+def lesson(rng: random.Random, variants: int = 2) -> list[Exemplar]:
+    """Return all that is learnt from: the written prompts, hasty variants of each, and prompts about code."""
     written = written_prompts()
-    varied = [Exemplar(hasty(e.prompt, rng), e.category, e.complex) for e in written for _ in range(VARIANTS)]
+    varied = [Exemplar(hasty(e.prompt, rng), e.category, e.complex) for e in written for _ in range(variants)]
     return written + varied + about_code(rng)
 
 
