@@ -54,6 +54,10 @@ FAR = tuple(
     for number in (1, 2)
 )
 """Two more servers, stock ones, which the router of `scheduled` knows as the replicas of one model."""
+MODELS = {
+    NAME: {"capabilities": ["complex_reasoning", "architecture_design"], "cost": 0.03},
+    LORA_NAME: {"capabilities": ["simple_chat"], "cost": 0.002, "speed": "fast"},
+}
 ROUTING = {
     "models": {
         "far": {
@@ -69,8 +73,7 @@ ROUTING = {
                 "failures": 1,
             },
         },
-        NAME: {"capabilities": ["complex_reasoning", "architecture_design"], "cost": 0.03},
-        LORA_NAME: {"capabilities": ["simple_chat"], "cost": 0.002, "speed": "fast"},
+        **MODELS,
     },
     "routes": [
         {"name": "far", "when": {"prompt": {"contains": "far away"}}, "models": ["far"]},
@@ -103,7 +106,15 @@ def servers() -> Iterator[Servers]:
             {**PATCHED, **two_ranks(), "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true"},
             key=KEY,
         ),
-        Server("release", COMMON, {**PATCHED, "PYTHONPATH": os.pathsep.join([release, HERE])}),
+        Server(
+            "release",
+            COMMON,
+            {
+                **PATCHED,
+                "PYTHONPATH": os.pathsep.join([release, HERE]),
+                "VLINDERS_ROUTING": json.dumps({"models": MODELS}),
+            },
+        ),
     )
     yield pool
     pool.stop()

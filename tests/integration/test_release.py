@@ -58,5 +58,15 @@ def test_the_urgent_overtake_and_equals_keep_their_order(release: Server) -> Non
     ]
 
 
+def test_requests_for_auto_are_routed(release: Server) -> None:
+    with release.client() as client:
+        assert "auto" in {model["id"] for model in client.get("/v1/models").json()["data"]}
+        for path, field in (("/v1/completions", "prompt"), ("/v1/responses", "input")):
+            body = {"model": "auto", field: "What is the capital of France?"}
+            answer = client.post(path, json=body)
+            assert (answer.status_code, answer.json()["model"]) == (200, LORA_NAME)
+            assert answer.headers["X-Vlinders-Model"] == LORA_NAME
+
+
 def test_the_log_warns_of_nothing_of_ours(release: Server) -> None:
     assert "Unknown vLLM environment variable" not in release.log
