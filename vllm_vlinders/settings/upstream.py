@@ -20,7 +20,11 @@ class UpstreamSettings(Section):
         default=True, description="whether streams are asked to tell their usage where the client has not"
     )
     connect_seconds: float = Field(default=5, gt=0)
-    first_byte_seconds: float = Field(default=300, gt=0, description="until it begins to answer")
+    first_byte_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="until it begins to answer; what is not streamed begins when it is whole",
+    )
     idle_seconds: float = Field(default=120, gt=0, description="between two parts of an answer")
     max_connections: int = Field(default=512, ge=1, description="to all of its replicas")
     health_path: str = Field(default="/health", pattern=r"^/")

@@ -50,7 +50,8 @@ class Elsewhere:
     """An upstream.
 
     Attributes:
-        mode: how it answers: ``ok``, ``break`` (in the middle), ``drop`` (before a byte), ``endless``, or a status.
+        mode: how it answers: ``ok``, ``break`` (in the middle), ``drop`` (before a byte), ``hang``, ``endless``,
+            or a status.
         seen: the requests that have come: headers and body.
         left: how many clients did not wait for the end of their stream.
     """
@@ -86,6 +87,8 @@ class Elsewhere:
             return JSONResponse(
                 {"error": {"message": "no"}}, self.mode, {"Retry-After": "9", "Set-Cookie": "a=b"}
             )
+        if self.mode == "hang":
+            await asyncio.Event().wait()
         if self.mode == "drop":
             return StreamingResponse(_breaking(), media_type="text/event-stream")
         if body.get("stream"):

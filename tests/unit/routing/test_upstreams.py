@@ -223,6 +223,14 @@ def test_fallbacks_answer_in_order_then_the_local_model(elsewhere: Make, gateway
     assert named.status_code == 503
 
 
+def test_what_takes_too_long_is_not_asked_again(elsewhere: Make, gateway: Make) -> None:
+    first, second = elsewhere("hang"), elsewhere("hang")
+    at = gateway(first.url, second.url, upstream={"first_byte_seconds": 0.2})
+    got = at.ask()
+    assert (got.status_code, got.json()["error"]["code"]) == (504, "upstream_timeout")
+    assert len(first.seen) + len(second.seen) == 1
+
+
 def test_every_target_down_is_503_with_what_was_tried(gateway: Make) -> None:
     urls = (nowhere(), nowhere())
     at = gateway(*urls, upstream=SELDOM)

@@ -131,6 +131,9 @@ async def _ask_one(pool: Pool, upstream: Upstream, replica: Replica, call: Call,
         else:
             breaker.abandon()
         raise
+    except RequestError:
+        breaker.fail(upstream.clock())
+        raise
     except BaseException:
         breaker.abandon()
         raise
@@ -161,7 +164,7 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
                 allow_redirects=False,
             )
     except _TROUBLE as error:
-        raise _Failed(describe(error)) from None
+        raise _refusal_or_failure(error) from None
     async with answer:
         if answer.status in _NO_ROOM:
             raise _Failed(f"answers {answer.status}", at_fault=answer.status != _TOO_MANY)
@@ -179,7 +182,7 @@ async def _pass_whole(
         async with asyncio.timeout(settings.first_byte_seconds):
             body = await answer.read()
     except _TROUBLE as error:
-        raise _Failed(describe(error)) from None
+        raise _refusal_or_failure(error) from None
     reader = UsageReader()
     reader.read_whole(body)
     if answer.status < _BAD_REQUEST:
@@ -218,6 +221,14 @@ async def _pass_stream(
     finally:
         if begun:
             settle(call, reader)
+
+
+def _refusal_or_failure(error: BaseException) -> Exception:
+    """Return what follows from `error`: what takes one server so long would hold up the next one as well."""
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+        message = "the model's server has not answered in time"
+        return RequestError(message, status=504, kind="server_error", code="upstream_timeout")
+    return _Failed(describe(error))
 
 
 def settle(call: Call, reader: UsageReader) -> None:
