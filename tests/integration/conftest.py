@@ -146,10 +146,13 @@ def _far() -> Iterator[None]:
 
 
 @pytest.fixture
-def far(scheduled: Server, _far: None) -> tuple[Server, ...]:
-    """The servers that `scheduled` knows as replicas, all running."""
+def far(servers: Servers, _far: None) -> tuple[Server, ...]:
+    """The servers that `scheduled` knows as replicas, all running, and it too."""
     with ThreadPoolExecutor(len(FAR)) as starting:
-        list(starting.map(Server.start, (server for server in FAR if server.process is None)))
+        started = [starting.submit(server.start) for server in FAR if server.process is None]
+        servers.get("scheduled")
+    for each in started:
+        each.result()
     return FAR
 
 

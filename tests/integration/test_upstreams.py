@@ -58,7 +58,7 @@ def all_up(gateway: Server, number: int) -> bool:
 
 
 @pytest.fixture
-def gateway(scheduled: Server, far: tuple[Server, ...]) -> Server:
+def gateway(far: tuple[Server, ...], scheduled: Server) -> Server:
     wait_for(lambda: all_up(scheduled, len(far)), "the replicas are not seen")
     return scheduled
 
