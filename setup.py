@@ -83,6 +83,7 @@ setup(
         "postgresql": ["psycopg[binary]>=3.1"],
         "redis": ["redis>=5.0"],
         "test": [
+            "aiohttp>=3.10",
             "httpx>=0.27",
             "hypothesis>=6.100",
             "openai>=2.25",
