@@ -16,7 +16,7 @@ import pytest
 # The helpers beside this file; pytest's importlib mode leaves the path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import LORA, LORA_NAME, MODEL, NAME, RELEASE, ROOT, SLOTS, Server, Servers, two_ranks
+from server import LORA, LORA_NAME, MODEL, NAME, RELEASE, ROOT, SLOTS, STATE, Server, Servers, two_ranks
 
 HERE = str(Path(__file__).parent)
 KEY = "key-of-the-integration-tests"
@@ -84,6 +84,7 @@ ROUTING = {
 SCHEDULED = PATCHED | {
     "VLINDERS_ROUTING": json.dumps(ROUTING),
     "TEST_FAR_KEY": FAR_KEY,
+    "VLINDERS_LOGGING__REQUESTS": f"{STATE.name}/requests.jsonl",
     "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true",
     "VLINDERS_SCHEDULER__DEADLINE_MS__LOW": "400",
     "VLINDERS_SCHEDULER__TENANTS__LIMITED__MAX_QUEUE": "3",
@@ -98,7 +99,7 @@ def servers() -> Iterator[Servers]:
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
         Server("patched", COMMON, PATCHED),
-        Server("scheduled", COMMON, SCHEDULED),
+        Server("scheduled", (*COMMON, "--enable-log-requests"), SCHEDULED),
         Server("stock", COMMON, PACED),
         Server(
             "data_parallel",

@@ -101,3 +101,19 @@ def test_vllms_own_key_check_still_stands(data_parallel: Server) -> None:
     answer = httpx.post(f"{data_parallel.url}/v1/completions", json=Call("x").json())
 
     assert answer.status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_both_api_servers_take_over_a_level_that_one_has_set(data_parallel: Server) -> None:
+    with data_parallel.client() as client:
+        assert client.post("/vlinders/logging", json={"level": "debug"}).json() == {"level": "debug"}
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while len(levels := {level_of_one(data_parallel) for _ in range(8)}) > 1 or levels != {"debug"}:
+        assert time.monotonic() < deadline, levels
+    with data_parallel.client() as client:
+        assert client.post("/vlinders/logging", json={"level": "info"}).json() == {"level": "info"}
+
+
+def level_of_one(server: Server) -> str:
+    """Return the level of one of the API servers."""
+    with server.client() as client:
+        return str(client.get("/vlinders/logging").json()["level"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vllm_vlinders.logs import the_level
 from vllm_vlinders.settings import active_settings
 
 
@@ -45,8 +46,10 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("VLINDERS_CONFIG", "VLINDERS_ON_DRIFT", "VLINDERS_RUN_DIR", "VLLM_CUSTOM_PATCHES"):
         monkeypatch.delenv(name, raising=False)
     active_settings.cache_clear()
+    the_level.cache_clear()
     yield
     active_settings.cache_clear()
+    the_level.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "vllm_vlinders"
-LEAVES = {"errors", "database", "request_context", "settings", "logs", "_version"}
+LEAVES = {"errors", "database", "sinks", "request_context", "settings", "logs", "_version"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
     "request_context": set(),
     "database": {"errors"},
     "settings": {"errors"},
-    "logs": {"settings"},
+    "sinks": set(),
+    "logs": {"errors", "settings", "sinks"},
     "plugin": {"patching"},
     "scheduling": LEAVES,
     "metrics": LEAVES,

@@ -45,6 +45,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     from vllm_vlinders.serving.management import management_routes
     from vllm_vlinders.serving.measure import before_scrape, serve_model
     from vllm_vlinders.serving.pipeline import Pipeline
+    from vllm_vlinders.serving.request_logs import check
     from vllm_vlinders.serving.router import install_routing, open_routing
 
     keys, settings = _api_keys(args), active_settings()
@@ -52,6 +53,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
         routing = open_routing(settings, _served(args), more_may_come=_more_may_come())
         access = open_access(settings, keys, *_context(more, options))
         open_ledger(settings)
+        check(settings.logging)
     except StartupError as error:
         exit_refusing(error)
     install(access)

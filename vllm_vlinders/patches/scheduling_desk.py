@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from vllm_vlinders.errors import SettingsError
-from vllm_vlinders.logs import make_logger
+from vllm_vlinders.logs import follow_level, make_logger, the_level
 from vllm_vlinders.metrics.catalogue import AGED, PREEMPTIONS, SHED
 from vllm_vlinders.metrics.engine_counts import EngineCounts
 from vllm_vlinders.patching.front_end import exit_refusing
@@ -40,6 +40,7 @@ def install_queues(scheduler: Any) -> None:
         )
         return
     RequestQueue.register(WaitingQueue)
+    follow_level()
     desk = _make_desk(scheduler)
     _expose(desk.counts)
     scheduler.waiting = WaitingQueue(desk)
@@ -53,6 +54,7 @@ def show(desk: Desk) -> None:
     if events != desk.exposed:
         desk.exposed = events
         _expose(desk.counts)
+    the_level().follow()
     now = desk.clock()
     if now - desk.shown_at < SHOW_SECONDS or desk.shown == desk.counts:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Exchange:
         meter: what the request asks of the engine and gets.
         answerer: what answers in place of vLLM's application, which it is given; None: that application.
         status: the HTTP status of the answer, once it has begun.
+        begun: the moment (of ``time.perf_counter``) at which the request came.
         answered: the moment (of ``time.perf_counter``) at which the whole answer had been given, or None.
         finished: whether the answer has ended; a background response works on.
         on_finish: called when the answer has ended, however it ended, in the order they were added.
@@ -56,6 +58,7 @@ class Exchange:
     meter: Meter = field(default_factory=Meter)
     answerer: Answerer | None = None
     status: int | None = None
+    begun: float = field(default_factory=time.perf_counter)
     answered: float | None = None
     finished: bool = False
     on_finish: list[Callable[[], None]] = field(default_factory=list)

@@ -12,10 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vllm_vlinders.errors import KeyRequestError, RequestError, StoreError
-from vllm_vlinders.serving import key_endpoints, route_endpoint, usage_endpoint
+from vllm_vlinders.serving import key_endpoints, logging_endpoint, route_endpoint, usage_endpoint
 from vllm_vlinders.serving.access import active_access
 from vllm_vlinders.serving.exchange import current_exchange
 
+_LOOKING = ("/vlinders/route",)
+"""What a POST asks, and does not change."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -39,15 +41,24 @@ def management_routes(status: Callable[[], Any], keys: Sequence[str]) -> list[Ro
         *key_endpoints.ROUTES,
         *usage_endpoint.ROUTES,
         *route_endpoint.ROUTES,
+        *logging_endpoint.ROUTES,
     ]
     return [
-        Route(path, _guarded(handler, digests), methods=[method], include_in_schema=False)
+        Route(
+            path,
+            _guarded(handler, digests, changes=method != "GET" and path not in _LOOKING),
+            methods=[method],
+            include_in_schema=False,
+        )
         for path, handler, method in routes
     ]
 
 
-def _guarded(handler: Handler, digests: Sequence[bytes]) -> Handler:
-    """Return `handler` for those who may manage, with its refusals answered."""
+def _guarded(handler: Handler, digests: Sequence[bytes], *, changes: bool) -> Handler:
+    """Return `handler` for those who may manage, with its refusals answered.
+
+    On an open server anybody may look, and nobody may change anything.
+    """
 
     async def guarded(request: Request) -> Response:
         if active_access() is not None:
@@ -61,6 +72,9 @@ def _guarded(handler: Handler, digests: Sequence[bytes]) -> Handler:
                 status=401,
                 code="invalid_api_key",
             )
+        elif changes and not digests:
+            message = "nobody may change this on an open server: set auth, or give --api-key"
+            raise RequestError(message, status=403, kind="permission_error", code="open_server")
         try:
             return await handler(request)
         except KeyRequestError as error:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+from vllm_vlinders.logs import the_level
 from vllm_vlinders.metrics.labels import NONE
 from vllm_vlinders.metrics.requests import Recorder, Times, Tokens, Who, open_recorder
 from vllm_vlinders.scheduling.bands import BANDS, band_of
@@ -39,16 +40,16 @@ def is_work(exchange: Exchange) -> bool:
 async def measure(exchange: Exchange) -> None:
     """Measure each request that may make the model work; the first stage, so the last to finish."""
     counts = recorder()
+    the_level().follow()
     if not is_work(exchange):
         if exchange.path == _METRICS:
             for refresh in before_scrape:
                 refresh()
         return
-    started = time.perf_counter()
     if counts is not None:
         counts.begin()
     exchange.receive = _watched(exchange.receive, exchange.meter)
-    exchange.on_finish.append(lambda: _end(exchange, counts, started))
+    exchange.on_finish.append(lambda: _end(exchange, counts))
 
 
 def tell_late(exchange: Exchange) -> None:
@@ -69,12 +70,12 @@ def _watched(receive: Receive, meter: Meter) -> Receive:
     return watched
 
 
-def _end(exchange: Exchange, counts: Recorder | None, started: float) -> None:
+def _end(exchange: Exchange, counts: Recorder | None) -> None:
     meter, ended = exchange.meter, exchange.answered or time.perf_counter()
     left = meter.client_left is not None and meter.client_left <= ended
     times = Times(
-        response=ended - started,
-        first_token=None if meter.first_token is None else meter.first_token - started,
+        response=ended - exchange.begun,
+        first_token=None if meter.first_token is None else meter.first_token - exchange.begun,
         queued=meter.queued,
         gaps=meter.gaps,
         gap_seconds=meter.gap_seconds,
@@ -106,12 +107,17 @@ def _who(exchange: Exchange) -> Who:
     priority = context.priority if meter.priority is None else meter.priority
     return Who(
         tenant=context.tenant or (None if guarded else DEFAULT_TENANT),
-        model=_base_model if meter.model == "" else meter.model,
+        model=model_of(exchange),
         band=BANDS[band_of(priority or 0)].name,
         route=context.route,
         role=context.role,
         principal=context.principal,
     )
+
+
+def model_of(exchange: Exchange) -> str | None:
+    """Return the name of the model or adapter that runs; None if nothing has gone into the engine."""
+    return _base_model if exchange.meter.model == "" else exchange.meter.model
 
 
 _base_model: str | None = None

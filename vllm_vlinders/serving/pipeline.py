@@ -18,6 +18,8 @@ from vllm_vlinders.serving.exchange import (
     Send,
     current_exchange,
 )
+from vllm_vlinders.serving.request_logs import install as install_request_logs
+from vllm_vlinders.serving.request_logs import logged_exchange, write_request_line
 from vllm_vlinders.serving.router import running
 from vllm_vlinders.serving.stages import STAGES
 
@@ -36,6 +38,7 @@ class Pipeline:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the stages, then the application with `current_request` set; answer a refusal of either."""
         if scope["type"] == "lifespan":
+            install_request_logs()  # by now uvicorn's loggers are set up, and no request has come
             async with running():
                 await self.app(scope, receive, send)
             return
@@ -45,13 +48,16 @@ class Pipeline:
         exchange = Exchange(scope, RequestContext(request_id=uuid.uuid4().hex), receive)
         exchange.response_headers.append((_REQUEST_ID, exchange.context.request_id.encode()))
         answer = _Answer(exchange, send)
+        logged = logged_exchange.set(exchange)
         try:
             await self._answer(exchange, answer)
         finally:
             with ExitStack() as at_end:  # all are called, should one of them fail
                 for finish in reversed(exchange.on_finish):
                     at_end.callback(finish)
+            write_request_line(exchange)
             exchange.finished = True
+            logged_exchange.reset(logged)
             exchange.on_finish.clear()  # they hold the exchange: it goes now, and not with the next collection
 
     async def _answer(self, exchange: Exchange, answer: _Answer) -> None:

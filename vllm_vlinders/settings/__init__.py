@@ -16,6 +16,7 @@ from vllm_vlinders.settings.auth import (
 )
 from vllm_vlinders.settings.encoder import EncoderSettings
 from vllm_vlinders.settings.load import active_settings, load_settings
+from vllm_vlinders.settings.logging import LoggingSettings, LogLevel
 from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import LimitSettings, PriceSettings, QuotaSettings
 from vllm_vlinders.settings.routing import (
@@ -35,7 +36,7 @@ from vllm_vlinders.settings.scheduler import (
     TenantSettings,
 )
 from vllm_vlinders.settings.secret import reveal
-from vllm_vlinders.settings.tree import LoggingSettings, PatchSettings, Settings
+from vllm_vlinders.settings.tree import PatchSettings, Settings
 from vllm_vlinders.settings.upstream import UpstreamSettings
 from vllm_vlinders.settings.usage import UsageSettings, state_folder
 
@@ -51,6 +52,7 @@ __all__ = [
     "KeySettings",
     "LimitSettings",
     "LocalitySettings",
+    "LogLevel",
     "LoggingSettings",
     "MetricsSettings",
     "ModelSettings",

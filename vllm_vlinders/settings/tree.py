@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from vllm_vlinders.settings.auth import AuthSettings
 from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.logging import LoggingSettings
 from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.routing import RoutingSettings
@@ -23,13 +24,6 @@ class PatchSettings(Section):
         description="refuse to start, warn and apply, or skip the patch; unset: refuse for required "
         "patches, skip for optional ones",
     )
-
-
-class LoggingSettings(Section):
-    """What vllm-vlinders itself logs, on standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
 
 
 class Settings(Section):
