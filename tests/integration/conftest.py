@@ -16,6 +16,8 @@ import pytest
 # The helpers beside this file; pytest's importlib mode leaves the path alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from collector import VARIABLES as TRACED
+from collector import Collector
 from server import LORA, LORA_NAME, MODEL, NAME, RELEASE, ROOT, SLOTS, STATE, Server, Servers, two_ranks
 
 HERE = str(Path(__file__).parent)
@@ -94,12 +96,22 @@ SCHEDULED = PATCHED | {
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def collector() -> Collector:
+    """Where the server `scheduled` sends its traces."""
+    return Collector()
+
+
+@pytest.fixture(scope="session")
+def servers(collector: Collector) -> Iterator[Servers]:
     """All configurations; at most one runs at a time."""
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
         Server("patched", COMMON, PATCHED),
-        Server("scheduled", (*COMMON, "--enable-log-requests"), SCHEDULED),
+        Server(
+            "scheduled",
+            (*COMMON, "--enable-log-requests", "--otlp-traces-endpoint", collector.endpoint),
+            SCHEDULED | TRACED,
+        ),
         Server("stock", COMMON, PACED),
         Server(
             "data_parallel",

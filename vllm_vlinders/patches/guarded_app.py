@@ -47,6 +47,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     from vllm_vlinders.serving.pipeline import Pipeline
     from vllm_vlinders.serving.request_logs import check
     from vllm_vlinders.serving.router import install_routing, open_routing
+    from vllm_vlinders.serving.tracing import start as start_tracing
 
     keys, settings = _api_keys(args), active_settings()
     try:
@@ -67,6 +68,8 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     mark_api_server()
     serve_model((args.served_model_name or [args.model])[0])
     show_engine_counts()
+    if getattr(args, "otlp_traces_endpoint", None):
+        start_tracing()
     before_scrape[:] = [_refresh_gauges]
     return app
 

@@ -41,6 +41,7 @@ class Exchange:
         meter: what the request asks of the engine and gets.
         answerer: what answers in place of vLLM's application, which it is given; None: that application.
         status: the HTTP status of the answer, once it has begun.
+        span: the OpenTelemetry span of the request; None where requests are not traced.
         begun: the moment (of ``time.perf_counter``) at which the request came.
         answered: the moment (of ``time.perf_counter``) at which the whole answer had been given, or None.
         finished: whether the answer has ended; a background response works on.
@@ -58,6 +59,7 @@ class Exchange:
     meter: Meter = field(default_factory=Meter)
     answerer: Answerer | None = None
     status: int | None = None
+    span: Any = None
     begun: float = field(default_factory=time.perf_counter)
     answered: float | None = None
     finished: bool = False

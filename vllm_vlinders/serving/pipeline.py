@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
+from vllm_vlinders.serving import tracing
 from vllm_vlinders.serving.answers import error_body
 from vllm_vlinders.serving.exchange import (
     ASGIApp,
@@ -56,6 +57,7 @@ class Pipeline:
                 for finish in reversed(exchange.on_finish):
                     at_end.callback(finish)
             write_request_line(exchange)
+            tracing.end(exchange)
             exchange.finished = True
             logged_exchange.reset(logged)
             exchange.on_finish.clear()  # they hold the exchange: it goes now, and not with the next collection
@@ -73,8 +75,13 @@ class Pipeline:
             await _refuse(exchange.scope["type"], answer.send_now, exchange.refusal)
 
     async def _handle(self, exchange: Exchange, send: Send) -> None:
+        tracing.begin(exchange)
         for stage in STAGES:
-            await stage(exchange)
+            if exchange.span is None:
+                await stage(exchange)
+            else:
+                with tracing.step(exchange, stage.__name__):
+                    await stage(exchange)
         tokens = current_request.set(exchange.context), current_exchange.set(exchange)
         try:
             if exchange.answerer is None:
