@@ -41,6 +41,10 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             f"p{p}": quantile("vlinders_inter_token_seconds", p / 100) for p in (50, 95, 99)
         }),
         ("Tokens per second", "short", {"{{kind}}": f"sum by (kind) ({TOKENS})"}),
+        ("GPUs", "percentunit", {
+            "{{gpu_id}} busy": "vlinders_gpu_utilization",
+            "{{gpu_id}} memory": "vlinders_gpu_memory_used / vlinders_gpu_memory_total",
+        }),
         ("Requests by model", "reqps", {"{{model}}": f"sum by (model) ({REQUESTS})"}),
     ],
     "Tenants": [

@@ -29,6 +29,7 @@ RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 SCRAPES = ROOT / "docker" / "prometheus" / "prometheus.yml"
 DASHBOARD = ROOT / "docker" / "grafana" / "dashboards" / "vlinders.json"
 PATIENCE_SECONDS = 120
+_OF_GPUS = "vlinders_gpu_"
 
 
 def configuration(target: str, key: str | None, every: str) -> dict[str, Any]:
@@ -111,6 +112,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9090, help="where Prometheus listens, on loopback")
     parser.add_argument("--key-file", type=Path, help="a file with a key of role metrics")
     parser.add_argument("--check", action="store_true", help="ask every query, print, and end")
+    parser.add_argument("--gpu", action="store_true", help="check the queries about NVIDIA GPUs too")
     arguments = parser.parse_args()
     key = arguments.key_file.read_text().strip() if arguments.key_file else None
     if shutil.which("prometheus") is None:
@@ -123,9 +125,11 @@ def main() -> int:
                 while True:
                     time.sleep(3600)
             return 0
-        left = unanswered(address)
-        for place in queries():
-            print(f"{'nothing' if place in left else 'data':8} {place}")
+        absent = _OF_GPUS if not arguments.gpu else "$^"
+        left = unanswered(address, absent=absent)
+        for place, query in queries().items():
+            said = "no GPU" if re.search(absent, query) else "nothing" if place in left else "data"
+            print(f"{said:8} {place}")
         return 1 if left else 0
 
 

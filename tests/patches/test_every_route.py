@@ -126,6 +126,7 @@ def test_no_route_of_vllm_is_open(root: str, when: str, tmp_path: Path) -> None:
         "VLINDERS_AUTH__BRUTE_FORCE__MAX_DELAY_SECONDS": "0",
         "VLINDERS_AUTH__AUDIT__ENABLED": "false",
         "VLINDERS_LOGGING__LEVEL": "error",
+        "XDG_STATE_HOME": str(tmp_path),
         "TEST_PEPPER": "a pepper of the tests",
     }
     done = subprocess.run(

@@ -140,6 +140,27 @@ USAGE_UP = Family(
     "1 while every API server process can write the usage ledger, 0 while one keeps its usage in memory.",
     across="livemin",
 )
+GPU_UTILIZATION = Family(
+    "vlinders_gpu_utilization",
+    "gauge",
+    "Share of the time that a kernel ran, 0 to 1 (NVIDIA).",
+    ("gpu_id",),
+    across="livemostrecent",
+)
+GPU_MEMORY_USED = Family(
+    "vlinders_gpu_memory_used",
+    "gauge",
+    "Bytes of GPU memory in use (NVIDIA).",
+    ("gpu_id",),
+    across="livemostrecent",
+)
+GPU_MEMORY_TOTAL = Family(
+    "vlinders_gpu_memory_total",
+    "gauge",
+    "Bytes of GPU memory (NVIDIA).",
+    ("gpu_id",),
+    across="livemostrecent",
+)
 PATCH_INFO = Family(
     "vlinders_patch_info",
     "gauge",
@@ -167,6 +188,9 @@ FAMILIES = (
     QUOTA_REFUSALS,
     USAGE_LOST,
     USAGE_UP,
+    GPU_UTILIZATION,
+    GPU_MEMORY_USED,
+    GPU_MEMORY_TOTAL,
     PATCH_INFO,
 )
 

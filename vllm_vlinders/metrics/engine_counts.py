@@ -17,6 +17,7 @@ from vllm_vlinders.metrics.catalogue import Family
 
 _VLLMS = "PROMETHEUS_MULTIPROC_DIR"
 _OURS = "VLINDERS_RUN_DIR"
+_shown = False
 
 
 def _own_folder(environ: Mapping[str, str]) -> Path | None:
@@ -63,13 +64,15 @@ class EngineCounts:
 
 
 def show_engine_counts(environ: Mapping[str, str] = os.environ) -> None:
-    """Let this API server's registry read what the engine cores write; once for each process."""
+    """Let this API server's registry read what the engine cores write."""
+    global _shown  # noqa: PLW0603 -- one registry per process, by nature
     from prometheus_client import REGISTRY
     from prometheus_client.multiprocess import MultiProcessCollector
 
     folder = _own_folder(environ)
-    if environ.get(_VLLMS) or folder is None:
+    if _shown or environ.get(_VLLMS) or folder is None:
         return  # vLLM's own registry reads that directory
+    _shown = True
     folder.mkdir(exist_ok=True)
     collector: Any = MultiProcessCollector  # untyped
     collector(REGISTRY, path=str(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vllm_vlinders.errors import StartupError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from fastapi import FastAPI
+
+    from vllm_vlinders.metrics.gpus import Gpus
 
 
 _building = False
@@ -122,6 +125,20 @@ def _status() -> dict[str, Any]:
     }
 
 
+@cache
+def _gpus() -> Gpus | None:
+    """Return the GPUs that vLLM runs on; None without NVIDIA's."""
+    from vllm.platforms import current_platform
+
+    from vllm_vlinders.metrics.gpus import open_gpus
+
+    if not current_platform.is_cuda():
+        return None
+    from vllm.third_party import pynvml
+
+    return open_gpus(pynvml)
+
+
 def _refresh_gauges() -> None:
     from vllm_vlinders.metrics.catalogue import AGING, gauge
     from vllm_vlinders.metrics.patch_info import record_patch_info
@@ -129,3 +146,6 @@ def _refresh_gauges() -> None:
 
     record_patch_info(read_reports())
     gauge(AGING).set(active_settings().scheduler.aging_seconds)
+    gpus = _gpus()
+    if gpus is not None:
+        gpus.refresh()
