@@ -82,6 +82,7 @@ setup(
         "vllm": ["vllm>=0.28.0,<0.34"],
         "postgresql": ["psycopg[binary]>=3.1"],
         "redis": ["redis>=5.0"],
+        "sentry": ["sentry-sdk>=2.30"],
         "test": [
             "aiohttp>=3.10",
             "httpx>=0.27",
@@ -93,6 +94,7 @@ setup(
             "pytest-benchmark>=5.0",
             "pytest-timeout>=2.3",
             "redis>=5.0",
+            "sentry-sdk>=2.30",
             "starlette>=0.40",
             "tblib>=3.0",
             "uvicorn>=0.30",

@@ -45,6 +45,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     from vllm_vlinders.patching.lifecycle import mark_api_server
     from vllm_vlinders.serving.access import install, open_access
     from vllm_vlinders.serving.bookkeeping import open_ledger
+    from vllm_vlinders.serving.error_reports import start as start_reports
     from vllm_vlinders.serving.management import management_routes
     from vllm_vlinders.serving.measure import before_scrape, serve_model
     from vllm_vlinders.serving.pipeline import Pipeline
@@ -58,6 +59,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
         access = open_access(settings, keys, *_context(more, options))
         open_ledger(settings)
         check(settings.logging)
+        start_reports(settings.tracing)
     except StartupError as error:
         exit_refusing(error)
     install(access)

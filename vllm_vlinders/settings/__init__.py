@@ -36,6 +36,7 @@ from vllm_vlinders.settings.scheduler import (
     TenantSettings,
 )
 from vllm_vlinders.settings.secret import reveal
+from vllm_vlinders.settings.tracing import TracingSettings
 from vllm_vlinders.settings.tree import PatchSettings, Settings
 from vllm_vlinders.settings.upstream import UpstreamSettings
 from vllm_vlinders.settings.usage import UsageSettings, state_folder
@@ -70,6 +71,7 @@ __all__ = [
     "Settings",
     "TenantSettings",
     "TokenCost",
+    "TracingSettings",
     "UpstreamSettings",
     "UsageSettings",
     "active_settings",

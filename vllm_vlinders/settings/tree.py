@@ -13,6 +13,7 @@ from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.routing import RoutingSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
+from vllm_vlinders.settings.tracing import TracingSettings
 from vllm_vlinders.settings.usage import UsageSettings
 
 
@@ -37,6 +38,7 @@ class Settings(Section):
     usage: UsageSettings = UsageSettings()
     routing: RoutingSettings | None = None
     logging: LoggingSettings = LoggingSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="after")
     def _quotas_need_principals(self) -> Self:
