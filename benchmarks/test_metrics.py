@@ -1,8 +1,9 @@
 """What it costs to count a request, with one API server and with several.
 
-A chat request of 100 outputs passes the stage that measures, has each of its outputs counted, and ends;
-what any request costs in the pipeline is not part of it. Limit: 30 us at the median for recording the
-request. Counting an output is given beside it: it happens once for each output of the engine.
+A chat request of 100 outputs passes the stage that measures, has each of its outputs counted, and ends:
+with prices, and with the usage ledger. What any request costs in the pipeline is not part of it. Limit:
+30 us at the median for recording the request. Counting an output is given beside it: it happens once for
+each output of the engine.
 """
 
 from __future__ import annotations
@@ -26,8 +27,15 @@ LIMIT_SECONDS = 30e-6
 def seconds() -> dict[str, float]:
     """Return the medians of recording a request and of counting one output, in processor time."""
     from vllm_vlinders.request_context import RequestContext
+    from vllm_vlinders.serving.bookkeeping import active_ledger, open_ledger
     from vllm_vlinders.serving.exchange import Exchange
-    from vllm_vlinders.serving.measure import measure
+    from vllm_vlinders.serving.measure import measure, serve_model
+    from vllm_vlinders.settings import active_settings
+
+    serve_model("m")
+    open_ledger(active_settings())
+    ledger = active_ledger()
+    assert ledger is not None
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -52,6 +60,7 @@ def seconds() -> dict[str, float]:
             finish()
         recorded.append(time.thread_time() - end + middle - begin)
         counted.append((end - middle) / OUTPUTS)
+    ledger.stop()
     half = REQUESTS // 2  # every series is there by then
     return {"request": statistics.median(recorded[half:]), "output": statistics.median(counted[half:])}
 
@@ -59,7 +68,11 @@ def seconds() -> dict[str, float]:
 @pytest.mark.parametrize("api_servers", ["one", "several"])
 def test_counting_a_request_costs_little(api_servers: str, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VLINDERS_")}
-    kept |= {"VLINDERS_RUN_DIR": str(tmp_path), "VLINDERS_QUOTAS__PRICES__DEFAULT__INPUT": "1"}
+    kept |= {
+        "VLINDERS_RUN_DIR": str(tmp_path),
+        "XDG_STATE_HOME": str(tmp_path),
+        "VLINDERS_QUOTAS__PRICES__DEFAULT__INPUT": "1",
+    }
     if api_servers == "several":
         kept["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
     done = subprocess.run([sys.executable, __file__], env=kept, capture_output=True, text=True, check=True)

@@ -97,8 +97,9 @@ def _book(who: Who, news: Tokens, requests: int) -> None:
 
 def _news(meter: Meter) -> Tokens:
     """Return the tokens that have not been counted yet."""
-    before, meter.told = meter.told, (meter.prompt, meter.cached, meter.output)
-    return Tokens(*(now - then for now, then in zip(meter.told, before, strict=True)))
+    prompt, cached, output = meter.told
+    meter.told = (meter.prompt, meter.cached, meter.output)
+    return Tokens(meter.prompt - prompt, meter.cached - cached, meter.output - output)
 
 
 def _who(exchange: Exchange) -> Who:

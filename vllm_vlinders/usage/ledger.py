@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vllm_vlinders.errors import StartupError
 from vllm_vlinders.usage.entry import Amounts, Key, Loss
@@ -47,7 +47,7 @@ class UsageLedger:
         self._clock = clock
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._rows: dict[Key, Amounts] = {}
+        self._rows: dict[tuple[str, str, str], list[Any]] = {}
         self._dropped = self._stored = Counted()
         self._day, self._day_ends = "", 0.0
         self._store: UsageStore | None = None
@@ -79,13 +79,18 @@ class UsageLedger:
         now = self._clock()
         if now >= self._day_ends:
             self._turn(now)
-        key = Key(self._day, tenant, model)
         with self._lock:
-            before = self._rows.get(key)
-            if before is None and len(self._rows) >= _MOST_LINES:
-                self._dropped = _sum(self._dropped, Counted(amounts.requests, amounts.tokens))
-                return
-            self._rows[key] = amounts if before is None else before.plus(amounts)
+            row = self._rows.get((self._day, tenant, model))
+            if row is None:
+                if len(self._rows) >= _MOST_LINES:
+                    self._dropped = _sum(self._dropped, Counted(amounts.requests, amounts.tokens))
+                    return
+                row = self._rows[self._day, tenant, model] = [0, 0, 0, 0, 0.0]
+            row[0] += amounts.requests
+            row[1] += amounts.prompt
+            row[2] += amounts.cached
+            row[3] += amounts.completion
+            row[4] += amounts.cost
 
     def read(self, first: str, last: str, tenant: str | None) -> tuple[dict[Key, Amounts], Counted]:
         """Return what was used and what was lost in those days, by all processes.
@@ -101,10 +106,11 @@ class UsageLedger:
         """Store what has been counted; return whether all of it is stored."""
         with self._writing:
             with self._lock:
-                rows, self._rows = self._rows, {}
+                taken, self._rows = self._rows, {}
                 dropped, self._dropped = self._dropped, Counted()
-            if not rows and dropped == Counted():
+            if not taken and dropped == Counted():
                 return True
+            rows = {Key(*key): Amounts(*row) for key, row in taken.items()}
             counted = Counted(
                 sum(row.requests for row in rows.values()), sum(row.tokens for row in rows.values())
             )
@@ -115,9 +121,9 @@ class UsageLedger:
                 self._on_loss(dropped.requests)
                 return True
             with self._lock:
-                for key, amounts in self._rows.items():
-                    rows[key] = rows.get(key, Amounts()).plus(amounts)
-                self._rows = rows
+                for key, row in self._rows.items():
+                    rows[Key(*key)] = rows.get(Key(*key), Amounts()).plus(Amounts(*row))
+                self._rows = {(key.day, key.tenant, key.model): list(row) for key, row in rows.items()}
                 self._dropped = _sum(self._dropped, dropped)
             return False
 
