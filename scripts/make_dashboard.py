@@ -21,6 +21,11 @@ def quantile(family: str, part: float, by: str = "") -> str:
     return f"histogram_quantile({part}, sum by ({labels}) (rate({family}_bucket{{{TENANTS}}}[{EVERY}])))"
 
 
+def of_vllm(name: str) -> str:
+    """Return the selector of a metric of vLLM's: some clients write the colon of its name as an underscore."""
+    return f'{{__name__=~"vllm[:_]{name}"}}'
+
+
 TENANTS = 'tenant=~"$tenant"'
 REQUESTS = f"rate(vlinders_requests_total{{{TENANTS}}}[{EVERY}])"
 TOKENS = f"rate(vlinders_tokens_total{{{TENANTS}}}[{EVERY}])"
@@ -30,8 +35,8 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ("Errors of the server", "percentunit", {"5xx": "vlinders:error_ratio:rate5m"}),
         ("Active and waiting", "short", {
             "active": "sum(vlinders_active_requests)",
-            "running in the engine": "sum(vllm:num_requests_running)",
-            "waiting in the engine": "sum(vllm:num_requests_waiting)",
+            "running in the engine": f"sum({of_vllm('num_requests_running')})",
+            "waiting in the engine": f"sum({of_vllm('num_requests_waiting')})",
         }),
         ("Answers", "s", {f"p{p}": quantile("vlinders_response_seconds", p / 100) for p in (50, 95, 99)}),
         ("First tokens", "s", {
@@ -87,7 +92,9 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             "{{tenant}}": f'sum by (tenant) (rate(vlinders_tokens_total{{kind="cached",{TENANTS}}}[{EVERY}]))'
             f' / sum by (tenant) (rate(vlinders_tokens_total{{kind="prompt",{TENANTS}}}[{EVERY}]))'
         }),
-        ("KV blocks in use", "percentunit", {"engine {{engine}}": "max by (engine) (vllm:kv_cache_usage_perc)"}),
+        ("KV blocks in use", "percentunit", {
+            "engine {{engine}}": f"max by (engine) ({of_vllm('kv_cache_usage_perc')})"
+        }),
     ],
     "Patches and versions": [
         ("Patches by state", "short", {

@@ -1,7 +1,8 @@
 """Run a Prometheus on a live server, with the rules and scrape configuration of docker/prometheus.
 
-It runs until Ctrl-C. `--check` asks every query of the dashboard and the rules instead, prints what
-each returns, and ends: with 1 if one of them returns nothing.
+It runs until Ctrl-C. `--check` asks every query of the dashboard and the rules instead, while it sends some
+requests, prints whether each finds data, and ends: with 1 if one finds none although the server has all
+metrics that it asks for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 SCRAPES = ROOT / "docker" / "prometheus" / "prometheus.yml"
 DASHBOARD = ROOT / "docker" / "grafana" / "dashboards" / "vlinders.json"
 PATIENCE_SECONDS = 120
-_OF_GPUS = "vlinders_gpu_"
+_GPU = "vlinders_gpu_"
+_METRIC = re.compile(r"\bvlinders_\w+")
+_RECORD = re.compile(r"\bvlinders:[\w:]+")
 
 
 def configuration(target: str, key: str | None, every: str) -> dict[str, Any]:
@@ -83,26 +86,70 @@ def ask(address: str, query: str) -> list[dict[str, Any]]:
     return [series for series in result if series["value"][1] != "NaN"]
 
 
-def queries(window: str = "1m") -> dict[str, str]:
-    """Return every query of the dashboard and every recording rule, by where it stands."""
-    found = {}
+def queries(window: str = "1m") -> dict[str, tuple[str, set[str]]]:
+    """Return every query of the dashboard and every recording rule, by where it stands, with its metrics of ours."""
+    rules = {
+        rule["record"]: rule["expr"]
+        for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    asked = {record: record for record in rules}
     for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
         for target in panel.get("targets", ()):
             filled = target["expr"].replace("$__rate_interval", window).replace("$__range", window)
-            found[f"{panel['title']} ({panel['id']}{target['refId']})"] = filled.replace("$tenant", ".*")
-    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
-        found |= {rule["record"]: rule["record"] for rule in group["rules"] if "record" in rule}
-    return found
+            asked[f"{panel['title']} ({panel['id']}{target['refId']})"] = filled.replace("$tenant", ".*")
+    return {
+        place: (
+            query,
+            set(_METRIC.findall(" ".join([query, *(rules[name] for name in _RECORD.findall(query))]))),
+        )
+        for place, query in asked.items()
+    }
 
 
-def unanswered(address: str, patience: float = PATIENCE_SECONDS, absent: str = "$^") -> dict[str, str]:
-    """Return the queries that have found nothing in all that time, apart from those that match `absent`."""
-    left = {place: query for place, query in queries().items() if not re.search(absent, query)}
-    deadline = time.monotonic() + patience
-    while left and time.monotonic() < deadline:
-        time.sleep(1)
-        left = {place: query for place, query in left.items() if not ask(address, query)}
-    return left
+def send(url: str, path: str, key: str | None, body: Any = None) -> str:
+    """Return the answer of the server; of an error, nothing."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text: str = answer.read().decode()
+            return text
+    except OSError:
+        return ""
+
+
+def check(address: str, server: str, key: str | None, *, everything: bool) -> int:
+    """Ask every query until it finds something; print what came of it.
+
+    Args:
+        address: of Prometheus.
+        server: of vLLM; it is sent requests meanwhile, which need a key that may.
+        key: sent with those, or None.
+        everything: whether metrics that the server does not have count as nothing found, but for those of
+            GPUs.
+    """
+    left, excused = queries(), set[str]()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    body = {"prompt": "Hello", "max_tokens": 8, "stream": True}  # without a model it is the server's
+    while not left.keys() <= excused and time.monotonic() < deadline:
+        send(server, "/v1/completions", key, body)
+        left = {place: each for place, each in left.items() if not ask(address, each[0])}
+        excused = _absent(send(server, "/metrics", key), left)
+        if everything:
+            excused = {place for place in excused if any(_GPU in name for name in left[place][1])}
+        time.sleep(0.5)
+    for place in queries():
+        print(f"{'data' if place not in left else 'not here' if place in excused else 'nothing':9} {place}")
+    return 0 if left.keys() <= excused else 1
+
+
+def _absent(exposed: str, asked: dict[str, tuple[str, set[str]]]) -> set[str]:
+    """Return the places that ask for a metric which is not `exposed`."""
+    there = {re.split(r"[{ ]", line)[0] for line in exposed.splitlines() if not line.startswith("#")}
+    return {place for place, (_, metrics) in asked.items() if not metrics <= there}
 
 
 def main() -> int:
@@ -112,7 +159,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9090, help="where Prometheus listens, on loopback")
     parser.add_argument("--key-file", type=Path, help="a file with a key of role metrics")
     parser.add_argument("--check", action="store_true", help="ask every query, print, and end")
-    parser.add_argument("--gpu", action="store_true", help="check the queries about NVIDIA GPUs too")
+    parser.add_argument(
+        "--all", action="store_true", help="expect data for all but GPUs (prices, auth, quotas)"
+    )
     arguments = parser.parse_args()
     key = arguments.key_file.read_text().strip() if arguments.key_file else None
     if shutil.which("prometheus") is None:
@@ -125,12 +174,7 @@ def main() -> int:
                 while True:
                     time.sleep(3600)
             return 0
-        absent = _OF_GPUS if not arguments.gpu else "$^"
-        left = unanswered(address, absent=absent)
-        for place, query in queries().items():
-            said = "no GPU" if re.search(absent, query) else "nothing" if place in left else "data"
-            print(f"{said:8} {place}")
-        return 1 if left else 0
+        return check(address, f"http://{arguments.target}", key, everything=arguments.all)
 
 
 if __name__ == "__main__":

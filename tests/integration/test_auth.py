@@ -216,7 +216,16 @@ def test_a_prometheus_finds_data_for_every_panel_and_rule(guarded: Guarded, tmp_
     key_file = tmp_path / "key"
     key_file.write_text(scraper)
     script, address = ROOT / "scripts" / "prometheus.py", f"127.0.0.1:{guarded.server.port}"
-    command = [sys.executable, str(script), "--check", "--target", address, "--port", str(free_port())]
+    command = [
+        sys.executable,
+        str(script),
+        "--check",
+        "--all",
+        "--target",
+        address,
+        "--port",
+        str(free_port()),
+    ]
     process = subprocess.Popen(
         [*command, "--key-file", str(key_file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
