@@ -1,0 +1,29 @@
+"""The command of docs/operations.md: a Prometheus with live data of an open server, and its queries answered."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from server import ROOT, Server, free_port
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="apt-get install prometheus")
+def test_every_query_finds_data_but_those_of_what_the_server_does_not_have(scheduled: Server) -> None:
+    script = str(ROOT / "scripts" / "prometheus.py")
+    target = f"127.0.0.1:{scheduled.port}"
+    done = subprocess.run(
+        [sys.executable, script, "--check", "--target", target, "--port", str(free_port())],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    absent = [line for line in done.stdout.splitlines() if line.startswith("not here")]
+    assert len(absent) == 7, "quotas (3), cost, credentials and GPUs (2)"
