@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,5 +46,10 @@ class UsageSettings(Section):
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return where what outlives a server is kept, by the XDG Base Directory Specification."""
-    home = environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "vllm-vlinders"
+    chosen = environ.get("XDG_STATE_HOME")
+    if chosen:
+        return Path(chosen) / "vllm-vlinders"
+    try:
+        return Path.home() / ".local" / "state" / "vllm-vlinders"
+    except RuntimeError:  # a user id without a home, as containers may have
+        return Path(tempfile.gettempdir()) / "vllm-vlinders"

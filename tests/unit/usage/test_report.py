@@ -19,7 +19,7 @@ from vllm_vlinders.cli import main
 from vllm_vlinders.serving.bookkeeping import active_ledger, open_ledger
 from vllm_vlinders.serving.management import management_routes
 from vllm_vlinders.serving.pipeline import Pipeline
-from vllm_vlinders.settings import UsageSettings, active_settings, load_settings
+from vllm_vlinders.settings import UsageSettings, active_settings, load_settings, state_folder
 from vllm_vlinders.usage.entry import Amounts, Key
 from vllm_vlinders.usage.journal import Counted
 from vllm_vlinders.usage.report import Days, parse_days, report
@@ -139,3 +139,15 @@ def test_without_a_ledger_there_is_nothing_to_show(monkeypatch: pytest.MonkeyPat
     open_ledger(load_settings())
 
     assert client().get("/vlinders/usage").json()["error"]["code"] == "no_ledger"
+
+
+def test_the_state_folder_is_found_for_every_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert state_folder({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "vllm-vlinders"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_folder({}) == tmp_path / ".local" / "state" / "vllm-vlinders"
+
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert state_folder({}).name == "vllm-vlinders"
