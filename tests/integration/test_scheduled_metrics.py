@@ -46,7 +46,7 @@ def off(ours: float, theirs: float) -> float:
 
 def test_times_are_those_that_the_clients_saw(scheduled: Server) -> None:
     """The machine may be busy with others: one of some loads must agree in all three sums."""
-    load = [Sent("timed", 0, body={"stream": True, "max_tokens": 160})] * 18
+    load = [Sent("timed", 0, body={"stream": True, "max_tokens": 80})] * 18
     found = []
     for _ in range(ATTEMPTS):
         tally, before, after = compare(scheduled, load)
