@@ -19,7 +19,8 @@ class Meter:
         cached: of those, the tokens that the prefix cache held.
         most_output: tokens that may come out for them.
         output: tokens that have come out.
-        model: the name of the adapter that runs, or empty for the model itself; None: nothing went in.
+        model: the name of the adapter that runs or of the upstream's model, or empty for the model itself;
+            None: nothing went in.
         priority: of the last request that went in, 0 to 1000.
         first_token: the moment (of ``time.perf_counter``) of the first token, or None.
         queued: the seconds that each of its requests waited in the engine core.

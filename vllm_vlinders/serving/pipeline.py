@@ -87,7 +87,8 @@ class Pipeline:
             if exchange.answerer is None:
                 await self.app(exchange.scope, exchange.receive, send)
             else:
-                await exchange.answerer(self.app, send)
+                with tracing.step(exchange, "upstream"):
+                    await exchange.answerer(self.app, send)
         except Exception:
             # What was refused ends in an error of vLLM's; the refusal is the answer.
             if exchange.refusal is None:

@@ -46,6 +46,7 @@ async def answer_in_order(
             replace_body(exchange, payload)
             await app(exchange.scope, exchange.receive, send)
             return
+        exchange.meter.model = model
         try:
             if await ask(pool, upstream, call, send):
                 return
