@@ -12,6 +12,7 @@ import time
 from statistics import mean, quantiles
 from typing import Any
 
+from scenarios import conversations
 from scenarios.engine import Engine
 
 Figures = dict[str, float]
@@ -139,4 +140,5 @@ def plain(contender: str) -> Figures:
 
 
 if __name__ == "__main__":
-    print("FIGURES " + json.dumps(globals()[sys.argv[1]](sys.argv[2])))
+    case = globals().get(sys.argv[1]) or getattr(conversations, sys.argv[1])
+    print("FIGURES " + json.dumps(case(sys.argv[2])))

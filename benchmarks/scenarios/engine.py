@@ -25,6 +25,8 @@ class Measured:
     first_token: int = -1
     ended: int = -1
     tokens: int = 0
+    cached_tokens: int = 0
+    text: list[int] = field(default_factory=list)
 
     @property
     def wait(self) -> float:
@@ -62,20 +64,24 @@ class Engine:
             disable_log_stats=True,
             **self.options,
         )
-        self._names: dict[str, str] = {}
 
     def add(
         self, name: str, tokens: int, *, priority: int = 0, tenant: str | None = None, words: int = 8
     ) -> None:
         """Add a request that generates exactly `tokens`. `priority` is what the engine's scale takes."""
+        self._add(name, f"{name} " + "word " * words, tokens, priority, known(tenant=tenant))
+
+    def add_tokens(self, name: str, prompt: list[int], tokens: int, session: str | None = None) -> None:
+        """Add a request with the tokens of its prompt, of a session."""
+        self._add(name, {"prompt_token_ids": prompt}, tokens, 0, known(session=session))
+        self.requests[name].prompt_tokens = len(prompt)
+
+    def _add(self, name: str, prompt: Any, tokens: int, priority: int, context: known) -> None:
         from vllm import SamplingParams
 
         parameters = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
-        with of_tenant(tenant):
-            internal = self._llm.llm_engine.add_request(
-                name, f"{name} " + "word " * words, parameters, priority=priority
-            )
-        self._names[internal] = name
+        with context:
+            self._llm.llm_engine.add_request(name, prompt, parameters, priority=priority)
         self.requests[name] = Measured(self.steps)
 
     def step(self) -> list[str]:
@@ -85,7 +91,9 @@ class Engine:
         ended = []
         for output in outputs:
             measured = self.requests[output.request_id]
-            measured.tokens = len(output.outputs[0].token_ids)
+            measured.text = list(output.outputs[0].token_ids)
+            measured.tokens = len(measured.text)
+            measured.cached_tokens = output.num_cached_tokens or 0
             if measured.tokens and measured.first_token < 0:
                 measured.first_token = self.steps
             if output.finished:
@@ -93,9 +101,19 @@ class Engine:
                 ended.append(output.request_id)
         return ended
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self._llm.llm_engine.has_unfinished_requests())
+
+    def idle(self) -> list[str]:
+        """Let the time of a step pass."""
+        self.steps += 1
+        return []
+
     def drain(self) -> None:
         """Step until nothing is left."""
-        while self._llm.llm_engine.has_unfinished_requests():
+        while self.busy:
             self.step()
 
     def chosen(self, prefix: str) -> list[Measured]:
@@ -103,21 +121,23 @@ class Engine:
         return [measured for name, measured in self.requests.items() if name.startswith(prefix)]
 
 
-class of_tenant:  # noqa: N801 - reads as a phrase
-    """Add requests as the API server does for a tenant; on stock vLLM it means nothing."""
+class known:  # noqa: N801 - reads as a phrase
+    """Add requests as the API server does where tenant or session are known; on stock vLLM it means nothing."""
 
-    def __init__(self, tenant: str | None) -> None:
-        self._tenant = tenant if os.environ.get("VLLM_CUSTOM_PATCHES") else None
+    def __init__(self, **what: str | None) -> None:
+        self._what = {name: value for name, value in what.items() if value}
+        if not os.environ.get("VLLM_CUSTOM_PATCHES"):
+            self._what = {}
         self._token: Any = None
 
     def __enter__(self) -> None:
-        if self._tenant:
+        if self._what:
             from vllm_vlinders.request_context import RequestContext, current_request
 
-            self._token = current_request.set(RequestContext("scenario", tenant=self._tenant))
+            self._token = current_request.set(RequestContext("scenario", **self._what))
 
     def __exit__(self, *_: object) -> None:
-        if self._tenant:
+        if self._what:
             from vllm_vlinders.request_context import current_request
 
             current_request.reset(self._token)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from collector import VARIABLES as TRACED
 from collector import Collector
-from server import LORA, LORA_NAME, MODEL, NAME, RELEASE, ROOT, SLOTS, STATE, Server, Servers, two_ranks
+from server import LORA, LORA_NAME, MODEL, NAME, RANK_BLOCKS, RELEASE, ROOT, SLOTS, STATE, Server, Servers, two_ranks
 
 HERE = str(Path(__file__).parent)
 KEY = "key-of-the-integration-tests"
@@ -115,7 +115,11 @@ def servers(collector: Collector) -> Iterator[Servers]:
         Server("stock", COMMON, PACED),
         Server(
             "data_parallel",
-            ("--max-num-seqs", "4", "--data-parallel-size", "2", "--enable-prompt-tokens-details"),
+            (
+                *("--max-num-seqs", "4", "--data-parallel-size", "2", "--enable-prompt-tokens-details"),
+                *("--max-model-len", "2048", "--block-size", "32"),
+                *("--num-gpu-blocks-override", str(RANK_BLOCKS)),
+            ),
             {**PATCHED, **two_ranks(), "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true"},
             key=KEY,
         ),
@@ -147,7 +151,7 @@ def scheduled(servers: Servers) -> Server:
 
 @pytest.fixture
 def data_parallel(servers: Servers) -> Server:
-    """Two API servers, two engine cores, an API key."""
+    """Two API servers, two engine cores with `RANK_BLOCKS` KV blocks of 32 tokens each, an API key."""
     return servers.get("data_parallel")
 
 

@@ -27,6 +27,8 @@ ELSEWHERE = {"api_server_llm_engine_priority", "api_server_render_pipeline"}
 """Patches of what `vllm serve` does not import of itself: the offline engine, the render server."""
 SLOTS = 2
 """How many requests the shared servers run at once."""
+RANK_BLOCKS = 128
+"""How many KV blocks each rank of the shared server with two has."""
 RELEASE = "0.28.0"
 """The oldest supported vLLM."""
 START_SECONDS = 600

@@ -106,3 +106,16 @@ def test_pooling_requests_are_ordered_and_turned_away_too() -> None:
     assert result["empty"] == ["late"]
     assert result["shed"] == 1
     assert result["left"] == 0
+
+
+def test_sessions_find_their_prefix_after_an_overflow_and_nothing_is_left_behind() -> None:
+    result = run("sessions.py", VLINDERS_SCHEDULER__LOCALITY__SLACK_TOKENS="1000")
+
+    assert result["session"] == 192
+    assert result["other"] == 0
+    assert result["hot overtakes"]
+    assert result["after reset"] == [0, True]
+    assert result["preemptions"] > 0
+    assert result["left"] == [0, 0]
+    assert result["within budget"]
+    assert result["held after its time"] == 0

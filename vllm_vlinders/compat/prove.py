@@ -20,6 +20,7 @@ SHORT = (
     "v1/core/test_scheduler.py",
     "v1/core/test_async_scheduler.py",
     "v1/core/test_priority_preemption_bug.py",
+    "v1/core/test_single_type_kv_cache_manager.py",
     "v1/engine/test_output_processor.py",
     "v1/engine/test_input_processor_trace_replay.py",
     "entrypoints/openai/chat_completion/test_chat_error.py",

@@ -1,8 +1,8 @@
-"""What crosses to the engine core with a request, beyond its priority: tenant and deadline.
+"""What crosses to the engine core with a request, beyond its priority: tenant, deadline and session.
 
-It travels as one entry of ``EngineCoreRequest.trace_headers``, the one mapping of texts that every
-supported vLLM serialises for generation and pooling alike. The engine core takes it out on arrival,
-so that it is not sent back with each token.
+It travels as entries of ``EngineCoreRequest.trace_headers``, the one mapping of texts that every
+supported vLLM serialises for generation and pooling alike. The engine core takes them out on arrival,
+so that they are not sent back with each token.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from vllm_vlinders.errors import RequestError
 from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
 
 KEY = "x-vlinders"
+SESSION_KEY = "x-vlinders-session"
 TENANT_HEADER = "X-Vlinders-Tenant"
 DEADLINE_HEADER = "X-Vlinders-Deadline-Ms"
 _LONGEST_MS = 86_400_000
@@ -47,6 +48,37 @@ def decode(headers: Mapping[str, str] | None) -> tuple[Tags, Mapping[str, str] |
     limit, _, tenant = headers[KEY].partition(";")
     rest = {name: value for name, value in headers.items() if name != KEY}
     return Tags(tenant or DEFAULT_TENANT, float(limit) if limit else None), rest or None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTag:
+    """A session, as the engine knows it.
+
+    Attributes:
+        name: a hash of tenant and session id, 16 hexadecimal digits.
+        tenant: who pays.
+    """
+
+    name: str
+    tenant: str
+
+
+def encode_session(tag: SessionTag, headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return `headers` with `tag` in them."""
+    return {**(headers or {}), SESSION_KEY: f"{tag.name};{tag.tenant}"}
+
+
+def session_in(headers: Mapping[str, str] | None) -> SessionTag | None:
+    """Return the session in `headers`; None if there is none."""
+    if not headers or SESSION_KEY not in headers:
+        return None
+    name, _, tenant = headers[SESSION_KEY].partition(";")
+    return SessionTag(name, tenant)
+
+
+def without_session(headers: Mapping[str, str]) -> dict[str, str] | None:
+    """Return `headers` without the session (None if nothing is left)."""
+    return {name: value for name, value in headers.items() if name != SESSION_KEY} or None
 
 
 def parse_deadline(text: str) -> float:

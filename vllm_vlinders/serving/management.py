@@ -15,6 +15,7 @@ from vllm_vlinders.errors import KeyRequestError, RequestError, StoreError
 from vllm_vlinders.serving import key_endpoints, logging_endpoint, route_endpoint, usage_endpoint
 from vllm_vlinders.serving.access import active_access
 from vllm_vlinders.serving.exchange import current_exchange
+from vllm_vlinders.serving.session_endpoint import sessions_handler
 
 _LOOKING = ("/vlinders/route",)
 """What a POST asks, and does not change."""
@@ -38,6 +39,7 @@ def management_routes(status: Callable[[], Any], keys: Sequence[str]) -> list[Ro
 
     routes = [
         ("/vlinders/status", get_status, "GET"),
+        ("/vlinders/sessions", sessions_handler(status), "GET"),
         *key_endpoints.ROUTES,
         *usage_endpoint.ROUTES,
         *route_endpoint.ROUTES,

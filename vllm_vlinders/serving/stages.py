@@ -24,6 +24,7 @@ from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.guard import authenticate, authorize
 from vllm_vlinders.serving.measure import measure
 from vllm_vlinders.serving.route import route
+from vllm_vlinders.serving.session import session
 from vllm_vlinders.settings import active_settings
 
 Stage = Callable[[Exchange], Awaitable[None]]
@@ -59,4 +60,4 @@ def _one(exchange: Exchange, header: str, code: str) -> str | None:
     return values[0] if values else None
 
 
-STAGES: tuple[Stage, ...] = (measure, authenticate, authorize, route, admit, tag)
+STAGES: tuple[Stage, ...] = (measure, authenticate, authorize, route, admit, session, tag)

@@ -36,6 +36,7 @@ from vllm_vlinders.settings.scheduler import (
     TenantSettings,
 )
 from vllm_vlinders.settings.secret import reveal
+from vllm_vlinders.settings.sessions import SessionSettings
 from vllm_vlinders.settings.tracing import TracingSettings
 from vllm_vlinders.settings.tree import PatchSettings, Settings
 from vllm_vlinders.settings.upstream import UpstreamSettings
@@ -68,6 +69,7 @@ __all__ = [
     "RouteSettings",
     "RoutingSettings",
     "SchedulerSettings",
+    "SessionSettings",
     "Settings",
     "TenantSettings",
     "TokenCost",

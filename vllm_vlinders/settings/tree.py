@@ -13,6 +13,7 @@ from vllm_vlinders.settings.metrics import MetricsSettings
 from vllm_vlinders.settings.quotas import QuotaSettings
 from vllm_vlinders.settings.routing import RoutingSettings
 from vllm_vlinders.settings.scheduler import SchedulerSettings
+from vllm_vlinders.settings.sessions import SessionSettings
 from vllm_vlinders.settings.tracing import TracingSettings
 from vllm_vlinders.settings.usage import UsageSettings
 
@@ -32,6 +33,7 @@ class Settings(Section):
 
     patches: PatchSettings = PatchSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
+    sessions: SessionSettings = SessionSettings()
     auth: AuthSettings | None = None
     quotas: QuotaSettings = QuotaSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -1,0 +1,91 @@
+"""The scenarios of sessions: conversations whose prefixes one-off requests push out of the KV cache."""
+
+from __future__ import annotations
+
+import random
+
+from scenarios.engine import Engine, Measured
+
+Figures = dict[str, float]
+SESSIONS, TURNS = 8, 6
+_SAID, _ANSWERED = 64, 64
+_NOISE_PROMPT, _NOISE_ANSWER = 384, 32
+_PAUSE_STEPS = 128
+_VOCABULARY = 2000
+
+
+def sessions(contender: str, noisy: int = 0) -> Figures:
+    """Eight sessions of six turns over 256 KV blocks of 32, beside clients of one-off requests without pause.
+
+    Each turn adds 64 random tokens to all that was said before, and is answered by 64; then comes a pause of 128 steps.
+    """
+    del contender
+    draw = random.Random()  # fresh prompts in every run
+    options = {"block_size": 32, "num_gpu_blocks_override": 256, "enable_prefix_caching": True}
+    talk = _Talk(Engine(slots=SESSIONS + 8, options=options), draw)
+    engine = talk.engine
+    for client in range(noisy):
+        talk.make_noise(client)
+    due = {number: number * _PAUSE_STEPS // SESSIONS for number in range(SESSIONS)}
+    while talk.turns_left:
+        for number, step in list(due.items()):
+            if step <= engine.steps:
+                del due[number]
+                talk.say(number)
+        for name in engine.step() if engine.busy else engine.idle():
+            kind, number, _ = name.split()
+            if kind == "noise":
+                talk.make_noise(int(number))
+            elif talk.heard(name, int(number)):
+                due[int(number)] = engine.steps + _PAUSE_STEPS
+    found = engine.chosen("session")
+    hits = sum(m.cached_tokens for m in found) / sum(m.prompt_tokens for m in found)
+    figures = {"hit rate": hits, "noise tokens a step": _all_tokens(engine.chosen("noise")) / engine.steps}
+    return figures | {"steps": engine.steps}
+
+
+def _all_tokens(found: list[Measured]) -> int:
+    return sum(m.prompt_tokens + m.tokens for m in found if m.ended >= 0)
+
+
+class _Talk:
+    """The conversations of a scenario, and the noise."""
+
+    def __init__(self, engine: Engine, draw: random.Random) -> None:
+        self.engine = engine
+        self.turns_left = SESSIONS * TURNS
+        self._draw = draw
+        self._said: dict[int, list[int]] = {number: [] for number in range(SESSIONS)}
+        self._turn = dict.fromkeys(range(SESSIONS), 0)
+        self._noises = 0
+
+    def say(self, number: int) -> None:
+        """Begin the next turn of a session."""
+        self._said[number] += self._random(_SAID)
+        self._turn[number] += 1
+        name = f"session {number} {self._turn[number]}"
+        self.engine.add_tokens(name, self._said[number].copy(), _ANSWERED, session=f"s{number}")
+
+    def heard(self, name: str, number: int) -> bool:
+        """Take in the answer of a turn; tell whether there is another one."""
+        self._said[number] += self.engine.requests[name].text
+        self.turns_left -= 1
+        return self._turn[number] < TURNS
+
+    def make_noise(self, client: int) -> None:
+        """Send a request that nobody continues."""
+        self._noises += 1
+        self.engine.add_tokens(f"noise {client} {self._noises}", self._random(_NOISE_PROMPT), _NOISE_ANSWER)
+
+    def _random(self, length: int) -> list[int]:
+        return [self._draw.randrange(10, _VOCABULARY) for _ in range(length)]
+
+
+def sessions_noise_4(contender: str) -> Figures:
+    """The same with four noisy clients."""
+    return sessions(contender, 4)
+
+
+def sessions_noise_8(contender: str) -> Figures:
+    """The same with eight."""
+    return sessions(contender, 8)

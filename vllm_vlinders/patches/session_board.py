@@ -1,0 +1,27 @@
+"""The board of a scheduler of vLLM: what ``/vlinders/sessions`` shows of its engine core."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from vllm_vlinders.patching.lifecycle import publish_facts
+from vllm_vlinders.sessions.board import Board
+
+SHOW_SECONDS = 1.0
+
+
+def board_of(scheduler: Any) -> Board:
+    """Return the board, which lives as long as the scheduler."""
+    board: Board | None = getattr(scheduler, "vlinders_board", None)
+    if board is None:
+        board = scheduler.vlinders_board = Board()
+    return board
+
+
+def show(scheduler: Any, board: Board) -> None:
+    """Publish the board: at most once in `SHOW_SECONDS`, and when nothing is left to do."""
+    now = time.monotonic()
+    if now - board.shown_at >= SHOW_SECONDS or not scheduler.requests:
+        queue = scheduler.kv_cache_manager.block_pool.free_block_queue
+        publish_facts("sessions", board.describe(getattr(queue, "retention", None), now))

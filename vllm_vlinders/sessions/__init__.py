@@ -1,0 +1,1 @@
+"""Session stickiness: which session, which rank, and which KV blocks are worth keeping. Pure Python."""

@@ -1,0 +1,74 @@
+"""What people are shown of the sessions of one engine core."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from vllm_vlinders.sessions.retention import Retention
+
+_MOST_SHOWN = 256
+_NO_TENANT = ""
+
+
+class Board:
+    """Counts the prompt tokens whose KV blocks were found, and describes what is kept.
+
+    Attributes:
+        changed: whether anything has been counted since it was last described.
+        shown_at: when that was, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.changed = False
+        self.shown_at = float("-inf")
+        self._prompt: Counter[str] = Counter()
+        self._hits: Counter[str] = Counter()
+
+    def count(self, tenant: str | None, prompt_tokens: int, hit_tokens: int) -> None:
+        """Count a request that starts.
+
+        Args:
+            tenant: who pays for its session; None: it belongs to none.
+            prompt_tokens: the length of its prompt.
+            hit_tokens: how many of them need not be computed.
+        """
+        key = _NO_TENANT if tenant is None else tenant
+        self._prompt[key] += prompt_tokens
+        self._hits[key] += hit_tokens
+        self.changed = True
+
+    def describe(self, retention: Retention | None, now: float) -> dict[str, Any]:
+        """Return it all, JSON-serialisable; of the sessions those used last."""
+        self.changed, self.shown_at = False, now
+        shown: dict[str, Any] = {
+            "others": self._tokens(_NO_TENANT),
+            "tenants": {name: self._tenant(name, retention) for name in self._prompt if name != _NO_TENANT},
+        }
+        if retention is None:
+            return shown | {"retention": False}
+        sessions = list(retention.sessions)
+        latest = {
+            session.name: {
+                "tenant": session.tenant,
+                "turns": session.turns,
+                "blocks": sum(len(chain.blocks) for chain in session.chains),
+                "idle_seconds": round(now - session.used, 1),
+            }
+            for session in sessions[-_MOST_SHOWN:]
+        }
+        return shown | {
+            "retention": True,
+            "sessions": len(sessions),
+            "kept_blocks": retention.held,
+            "kept_free_blocks": len(retention.idle),
+            "most_blocks": retention.most,
+            "counts": dict(retention.counts),
+            "latest": latest,
+        }
+
+    def _tenant(self, name: str, retention: Retention | None) -> dict[str, int]:
+        return self._tokens(name) | ({} if retention is None else {"kept_blocks": retention.held_for(name)})
+
+    def _tokens(self, key: str) -> dict[str, int]:
+        return {"prompt_tokens": self._prompt[key], "hit_tokens": self._hits[key]}
