@@ -14,7 +14,8 @@ SOURCES := $(wildcard vllm_vlinders tests benchmarks examples scripts setup.py)
 export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
-    compat compat-check compat-oldest compat-scan compat-report metric-table dashboard prometheus bench scenarios dist clean
+    compat compat-check compat-oldest compat-scan compat-report metric-table dashboard prometheus bench scenarios \
+    session-scenarios dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -93,6 +94,9 @@ bench: setup model ## run the micro benchmarks
 scenarios: setup deep-model ## run the scheduling scenarios, stock and ours in turns; write docs/benchmarks.md
 	@$(BIN)/python -m pip install -q -c requirements/constraints-cpu.txt matplotlib
 	cd benchmarks && ../$(BIN)/python -m scenarios --write ../docs
+
+session-scenarios: setup model ## run the session scenarios, stock and ours in turns; write docs/benchmarks.md
+	cd benchmarks && ../$(BIN)/python -m scenarios.sessions --write ../docs
 
 dist: setup ## build the wheel and the sdist, check them, and try the wheel in a clean environment
 	@scripts/dist.sh $(BIN)/python

@@ -7,6 +7,7 @@ import random
 from scenarios.engine import Engine, Measured
 
 Figures = dict[str, float]
+HIT_RATE, NOISE_RATE = "hit rate of sessions, %", "tokens of noise a step"
 SESSIONS, TURNS = 8, 6
 _SAID, _ANSWERED = 64, 64
 _NOISE_PROMPT, _NOISE_ANSWER = 384, 32
@@ -40,7 +41,7 @@ def sessions(contender: str, noisy: int = 0) -> Figures:
                 due[int(number)] = engine.steps + _PAUSE_STEPS
     found = engine.chosen("session")
     hits = sum(m.cached_tokens for m in found) / sum(m.prompt_tokens for m in found)
-    figures = {"hit rate": hits, "noise tokens a step": _all_tokens(engine.chosen("noise")) / engine.steps}
+    figures = {HIT_RATE: 100 * hits, NOISE_RATE: _all_tokens(engine.chosen("noise")) / engine.steps}
     return figures | {"steps": engine.steps}
 
 
