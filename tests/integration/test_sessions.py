@@ -50,6 +50,12 @@ def shown(server: Server, ready: Callable[[dict[str, Any]], bool]) -> dict[str, 
         time.sleep(POLL_SECONDS)
 
 
+def counted(metrics: str, name: str) -> float:
+    """Return the value of a line of ``/metrics``."""
+    (value,) = (line.removeprefix(name) for line in metrics.splitlines() if line.startswith(name))
+    return float(value)
+
+
 @pytest.fixture(scope="module")
 def ids() -> list[str]:
     """Names that no run before has used."""
@@ -83,6 +89,11 @@ def test_every_session_finds_all_of_its_prefix_again_and_others_do_not(
     assert 0 < status["kept_blocks"] <= status["most_blocks"] == RANK_BLOCKS
     assert status["others"]["hit_tokens"] == 0
     assert len(status["engine_cores"]) == 2
+    with data_parallel.client() as client:
+        metrics = client.get("/metrics").text
+    assert counted(metrics, 'vlinders_session_hit_tokens_total{of="sessions"}') == SESSIONS * WHOLE_BLOCKS
+    assert counted(metrics, 'vlinders_session_hit_tokens_total{of="others"}') == 0
+    assert counted(metrics, 'vlinders_session_ranks_total{what="home"}') == status["ranks"]["home"]
     assert not any(name in str(status) for name in ids)
 
 

@@ -161,6 +161,35 @@ GPU_MEMORY_TOTAL = Family(
     ("gpu_id",),
     across="livemostrecent",
 )
+SESSION_PROMPT = Family(
+    "vlinders_session_prompt_tokens_total",
+    "counter",
+    "Prompt tokens of requests that started: of those with a session, and of all others.",
+    ("of",),
+)
+SESSION_HITS = Family(
+    "vlinders_session_hit_tokens_total",
+    "counter",
+    "Those of them that the prefix cache held.",
+    ("of",),
+)
+SESSION_KEPT = Family(
+    "vlinders_session_kept_blocks_total",
+    "counter",
+    "KV blocks that were kept for the next turn of a session.",
+)
+SESSION_DROPPED = Family(
+    "vlinders_session_dropped_blocks_total",
+    "counter",
+    "KV blocks that are kept no longer: room, budget, tenant_budget, branches, expired, reset, lost.",
+    ("reason",),
+)
+SESSION_RANKS = Family(
+    "vlinders_session_ranks_total",
+    "counter",
+    "Requests of sessions that went home or spilled to another rank; moved: to another one than the last.",
+    ("what",),
+)
 PATCH_INFO = Family(
     "vlinders_patch_info",
     "gauge",
@@ -191,6 +220,11 @@ FAMILIES = (
     GPU_UTILIZATION,
     GPU_MEMORY_USED,
     GPU_MEMORY_TOTAL,
+    SESSION_PROMPT,
+    SESSION_HITS,
+    SESSION_KEPT,
+    SESSION_DROPPED,
+    SESSION_RANKS,
     PATCH_INFO,
 )
 

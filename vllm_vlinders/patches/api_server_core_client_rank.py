@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from vllm_vlinders.metrics.sessions import count_rank
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
 from vllm_vlinders.patching.declare import VLLMPatch
 from vllm_vlinders.patching.lifecycle import publish_facts
@@ -61,7 +62,7 @@ def _affinity(client: Any) -> Affinity:
     """Return what remembers the ranks of sessions; it lives as long as the client."""
     affinity: Affinity | None = getattr(client, "vlinders_affinity", None)
     if affinity is None:
-        affinity = client.vlinders_affinity = Affinity(active_settings().sessions.max_skew)
+        affinity = client.vlinders_affinity = Affinity(active_settings().sessions.max_skew, count_rank)
     return affinity
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
 from typing import Any
 
 from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.logs import follow_level, make_logger, the_level
 from vllm_vlinders.metrics.catalogue import AGED, PREEMPTIONS, SHED
-from vllm_vlinders.metrics.engine_counts import EngineCounts
+from vllm_vlinders.patches.engine_counts_file import counts_file
 from vllm_vlinders.patching.front_end import exit_refusing
 from vllm_vlinders.patching.lifecycle import publish_facts
 from vllm_vlinders.scheduling.desk import Desk
@@ -63,25 +62,13 @@ def show(desk: Desk) -> None:
 
 
 def _expose(counts: Counter[str]) -> None:
-    file = _file()
+    file = counts_file()
     if file is None:
         return
     file.set(AGED, "", counts["aged"])
     file.set(SHED, "", counts["shed_deadline"] + counts["shed_queue_full"])
     for reason in PREEMPTION_REASONS:
         file.set(PREEMPTIONS, reason, counts[f"preemptions_{reason}"])
-
-
-@cache
-def _file() -> EngineCounts | None:
-    """Return where this process keeps its counters for ``/metrics``; None if that cannot be written."""
-    try:
-        return EngineCounts()
-    except OSError as error:
-        make_logger(active_settings().logging).error(
-            "the counts of scheduling are not shown", problem=str(error)
-        )
-        return None
 
 
 def _make_desk(scheduler: Any) -> Desk:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from vllm_vlinders.metrics.sessions import show_blocks, show_tokens
+from vllm_vlinders.patches.engine_counts_file import counts_file
 from vllm_vlinders.patching.lifecycle import publish_facts
 from vllm_vlinders.sessions.board import Board
+from vllm_vlinders.sessions.retention import Retention
 
 SHOW_SECONDS = 1.0
 
@@ -24,4 +27,16 @@ def show(scheduler: Any, board: Board) -> None:
     now = time.monotonic()
     if now - board.shown_at >= SHOW_SECONDS or not scheduler.requests:
         queue = scheduler.kv_cache_manager.block_pool.free_block_queue
-        publish_facts("sessions", board.describe(getattr(queue, "retention", None), now))
+        retention: Retention | None = getattr(queue, "retention", None)
+        publish_facts("sessions", board.describe(retention, now))
+        _expose(board, retention)
+
+
+def _expose(board: Board, retention: Retention | None) -> None:
+    file = counts_file()
+    if file is None:
+        return
+    for of, (prompt, hits) in board.totals().items():
+        show_tokens(file, of, prompt, hits)
+    if retention is not None:
+        show_blocks(file, retention.counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import shake_128
 from struct import unpack
@@ -54,23 +54,32 @@ def choose(session: str, loads: Sequence[float], max_skew: float) -> int:
 class Affinity:
     """Chooses ranks and counts what came of it, in one API server process.
 
+    Args:
+        max_skew: as of the function `choose`.
+        on_count: is told each of the words that are counted.
+
     Attributes:
         counts: requests that went ``home`` or ``spilled``, and sessions that ``moved`` since the last one.
     """
 
-    def __init__(self, max_skew: float) -> None:
+    def __init__(self, max_skew: float, on_count: Callable[[str], None] = lambda _: None) -> None:
         self.counts: Counter[str] = Counter()
         self._max_skew = max_skew
+        self._on_count = on_count
         self._last: OrderedDict[str, int] = OrderedDict()
 
     def choose(self, session: str, loads: Sequence[float]) -> int:
         """As the function `choose`."""
         rank = choose(session, loads, self._max_skew)
-        self.counts["home" if rank == preference(session, len(loads))[0] else "spilled"] += 1
+        self._count("home" if rank == preference(session, len(loads))[0] else "spilled")
         if self._last.get(session, rank) != rank:
-            self.counts["moved"] += 1
+            self._count("moved")
         self._last[session] = rank
         self._last.move_to_end(session)
         if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
         return rank
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+        self._on_count(what)

@@ -38,6 +38,12 @@ class Board:
         self._hits[key] += hit_tokens
         self.changed = True
 
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """Return prompt tokens and hits of ``sessions`` and of ``others``."""
+        others = self._prompt[_NO_TENANT], self._hits[_NO_TENANT]
+        sessions = self._prompt.total() - others[0], self._hits.total() - others[1]
+        return {"sessions": sessions, "others": others}
+
     def describe(self, retention: Retention | None, now: float) -> dict[str, Any]:
         """Return it all, JSON-serialisable; of the sessions those used last."""
         self.changed, self.shown_at = False, now

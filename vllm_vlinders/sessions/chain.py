@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -103,7 +102,3 @@ class Shelf:
         while heap and self._places.get(heap[0][2]) != heap[0][1]:
             heapq.heappop(heap)
         return heap[0][2] if heap else None
-
-    def __iter__(self) -> Iterator[Chain]:
-        """Iterate over the chains."""
-        return iter(self._places)

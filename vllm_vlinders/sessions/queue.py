@@ -81,9 +81,9 @@ class SessionQueue:
         """Keep the `blocks` of a session's request that has ended; see `Retention.keep`."""
         self.ordinary.append_n(self.retention.keep(name, tenant, blocks, self._clock()))
 
-    def clear(self, tenant: str | None = None) -> None:
-        """Keep nothing any more, of one tenant or at all."""
-        self.ordinary.append_n(self.retention.clear(tenant))
+    def clear(self) -> None:
+        """Keep nothing any more."""
+        self.ordinary.append_n(self.retention.clear())
 
     def get_all_free_blocks(self) -> list[Any]:
         """Return all free blocks, the kept ones at the end."""

@@ -142,10 +142,9 @@ class Retention:
                 released += self._drop(chain, "expired")
         return released
 
-    def clear(self, tenant: str | None = None) -> list[Block]:
-        """Let go of everything, or of all that is kept for `tenant`."""
-        shelves = [self._shelves.get(tenant)] if tenant is not None else list(self._shelves.values())
-        chains = [chain for shelf in shelves if shelf is not None for chain in shelf]
+    def clear(self) -> list[Block]:
+        """Let go of everything."""
+        chains = [chain for session in self._sessions.values() for chain in session.chains]
         return [block for chain in chains for block in self._drop(chain, "reset")]
 
     def lose(self, block: Block) -> list[Block]:
