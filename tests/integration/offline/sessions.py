@@ -113,7 +113,7 @@ def chaos(engine: Engine) -> int:
             alive.append(engine.add(said[session], session, tokens=draw.randrange(1, 30)))
         if arrivals and draw.random() < 0.1:
             alive.append(engine.add(some_tokens(draw.randrange(60, 100)), tokens=280))
-        if alive and draw.random() < 0.03:
+        if arrivals and alive and draw.random() < 0.03:
             engine.llm.llm_engine.abort_request([alive.pop(draw.randrange(len(alive)))])
         engine.step()
         preemptions = max([preemptions, *(r.num_preemptions for r in engine.scheduler.requests.values())])
