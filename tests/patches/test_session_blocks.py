@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -48,13 +49,22 @@ def make_manager(*, caching: bool = True, window: int | None = None, groups: int
     return manager
 
 
+@cache
+def seed_hashes() -> None:
+    """Once: up to some release each call draws another seed."""
+    from vllm.utils.hashing import sha256
+    from vllm.v1.core.kv_cache_utils import init_none_hash
+
+    init_none_hash(sha256)
+
+
 def make_request(tokens: list[int], session: str | None = None) -> Any:
     from vllm import SamplingParams
     from vllm.utils.hashing import sha256
-    from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+    from vllm.v1.core.kv_cache_utils import get_request_block_hasher
     from vllm.v1.request import Request
 
-    init_none_hash(sha256)
+    seed_hashes()
     request = Request(
         request_id=f"r{next(_ids)}",
         prompt_token_ids=tokens,
