@@ -87,13 +87,24 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             "five times scheduler.aging_seconds": "5 * max(vlinders_aging_seconds)",
         }),
     ],
-    "Cache": [
+    "Sessions and cache": [
         ("Prompt tokens from the prefix cache", "percentunit", {
             "{{tenant}}": f'sum by (tenant) (rate(vlinders_tokens_total{{kind="cached",{TENANTS}}}[{EVERY}]))'
             f' / sum by (tenant) (rate(vlinders_tokens_total{{kind="prompt",{TENANTS}}}[{EVERY}]))'
         }),
         ("KV blocks in use", "percentunit", {
             "engine {{engine}}": f"max by (engine) ({of_vllm('kv_cache_usage_perc')})"
+        }),
+        ("Hit rate of requests with and without a session", "percentunit", {
+            "{{of}}": f"sum by (of) (rate(vlinders_session_hit_tokens_total[{EVERY}]))"
+            f" / sum by (of) (rate(vlinders_session_prompt_tokens_total[{EVERY}]))"
+        }),
+        ("KV blocks kept, and no longer kept", "short", {
+            "kept": f"sum(rate(vlinders_session_kept_blocks_total[{EVERY}]))",
+            "{{reason}}": f"sum by (reason) (rate(vlinders_session_dropped_blocks_total[{EVERY}]))",
+        }),
+        ("Sessions at home, spilled and moved", "reqps", {
+            "{{what}}": f"sum by (what) (rate(vlinders_session_ranks_total[{EVERY}]))"
         }),
     ],
     "Patches and versions": [

@@ -18,7 +18,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from collector import VARIABLES as TRACED
 from collector import Collector
-from server import LORA, LORA_NAME, MODEL, NAME, RANK_BLOCKS, RELEASE, ROOT, SLOTS, STATE, Server, Servers, two_ranks
+from server import (
+    LORA,
+    LORA_NAME,
+    MODEL,
+    NAME,
+    RANK_BLOCKS,
+    RELEASE,
+    ROOT,
+    SLOTS,
+    STATE,
+    Server,
+    Servers,
+    two_ranks,
+)
 
 HERE = str(Path(__file__).parent)
 KEY = "key-of-the-integration-tests"

@@ -73,7 +73,7 @@ class Routing:
         self._check_preference(exchange, requirements.model)
         started = time.perf_counter()
         caller = Caller(exchange.context.tenant, exchange.context.principal, exchange.context.role)
-        facts = self.router.facts(asked, replace(caller, session=session_of(exchange)), engine_load)
+        facts = self.router.facts(asked, replace(caller, session=exchange.context.session), engine_load)
         try:
             routed = self._decide(exchange, facts, requirements)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the default model can answer
@@ -170,12 +170,6 @@ def name_model(exchange: Exchange, model: str) -> None:
     exchange.response_headers = [*others, (header, model.encode("ascii", "backslashreplace"))]
     if exchange.payload is not None:
         exchange.payload["model"] = model
-
-
-def session_of(exchange: Exchange) -> str | None:
-    """Return the session that the request belongs to, as far as it says."""
-    given = exchange.header("x-session-id")
-    return exchange.context.session or (given[0][:256] if given and given[0] else None)
 
 
 def _forbidden(exchange: Exchange) -> RequestError:

@@ -60,4 +60,4 @@ def _one(exchange: Exchange, header: str, code: str) -> str | None:
     return values[0] if values else None
 
 
-STAGES: tuple[Stage, ...] = (measure, authenticate, authorize, route, admit, session, tag)
+STAGES: tuple[Stage, ...] = (measure, authenticate, authorize, session, route, admit, tag)

@@ -30,6 +30,9 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("VLINDERS_RUN_DIR", str(tmp_path))
     monkeypatch.setenv("VLINDERS_SCHEDULER__TRUST_TENANT_HEADER", "true")
     monkeypatch.setenv("VLINDERS_METRICS__MAX_TENANTS", "3")
+    monkeypatch.setenv(
+        "VLINDERS_SESSIONS__KEYS", "[header:X-Session-Id]"
+    )  # leave the body to the application
     monkeypatch.setenv("VLINDERS_QUOTAS__PRICES", "{m: {input: 2, output: 10}}")
     serve_model("m")
     active_settings.cache_clear()

@@ -10,7 +10,7 @@ from vllm_vlinders.errors import RequestError
 from vllm_vlinders.routing.asked import RESPONSES, Asked
 from vllm_vlinders.serving.body import replace_body
 from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Send
-from vllm_vlinders.serving.router import Routing, name_model, session_of
+from vllm_vlinders.serving.router import Routing, name_model
 from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask
 
 _LETTERS_PER_TOKEN = 4
@@ -34,7 +34,7 @@ async def answer_in_order(
     prompt = (asked.characters + asked.context) // _LETTERS_PER_TOKEN
     if exchange.grant is not None:
         exchange.grant.check_context(prompt)
-    session = session_of(exchange)
+    session = exchange.context.session
     session = None if session is None else f"{exchange.context.tenant or ''}\0{session}"
     call = Call(exchange, _within_limit(exchange, payload), session, prompt)
     for model in order:
