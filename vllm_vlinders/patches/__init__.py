@@ -4,6 +4,7 @@
 """
 
 from vllm_vlinders.patches.api_server_app_pipeline import AppPipeline
+from vllm_vlinders.patches.api_server_async_llm_drain import AsyncLLMDrain
 from vllm_vlinders.patches.api_server_async_llm_priority import AsyncLLMPriority
 from vllm_vlinders.patches.api_server_core_client_rank import CoreClientRank
 from vllm_vlinders.patches.api_server_input_processor_door import InputProcessorDoor
@@ -45,4 +46,5 @@ PATCHES = (
     KVCacheManagerRetention,
     OutputProcessorRefusals,
     OutputProcessorMeter,
+    AsyncLLMDrain,
 )

@@ -43,6 +43,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
 
     from vllm_vlinders.metrics.engine_counts import show_engine_counts
     from vllm_vlinders.patching.lifecycle import mark_api_server
+    from vllm_vlinders.serving import drain
     from vllm_vlinders.serving.access import install, open_access
     from vllm_vlinders.serving.bookkeeping import open_ledger
     from vllm_vlinders.serving.error_reports import start as start_reports
@@ -70,6 +71,7 @@ def _build(build_app: Callable[..., FastAPI], args: Namespace, *more: Any, **opt
     # The SageMaker standards have built the stack already; it is built anew by the first request.
     app.user_middleware.insert(0, Middleware(Pipeline))
     app.middleware_stack = None
+    drain.serve(app)
     mark_api_server()
     serve_model((args.served_model_name or [args.model])[0])
     show_engine_counts()

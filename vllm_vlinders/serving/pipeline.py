@@ -10,6 +10,7 @@ from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
 from vllm_vlinders.serving import tracing
 from vllm_vlinders.serving.answers import error_body
+from vllm_vlinders.serving.drain import drain
 from vllm_vlinders.serving.exchange import (
     ASGIApp,
     Exchange,
@@ -50,10 +51,12 @@ class Pipeline:
         exchange.response_headers.append((_REQUEST_ID, exchange.context.request_id.encode()))
         answer = _Answer(exchange, send)
         logged = logged_exchange.set(exchange)
+        drain.enter()
         try:
             await self._answer(exchange, answer)
         finally:
             with ExitStack() as at_end:  # all are called, should one of them fail
+                at_end.callback(drain.leave)
                 for finish in reversed(exchange.on_finish):
                     at_end.callback(finish)
             write_request_line(exchange)

@@ -20,6 +20,7 @@ from vllm_vlinders.scheduling.tags import (
 )
 from vllm_vlinders.scheduling.ticket import DEFAULT_TENANT
 from vllm_vlinders.serving.admission import admit
+from vllm_vlinders.serving.drain import turn_away
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.guard import authenticate, authorize
 from vllm_vlinders.serving.measure import measure
@@ -60,4 +61,6 @@ def _one(exchange: Exchange, header: str, code: str) -> str | None:
     return values[0] if values else None
 
 
-STAGES: tuple[Stage, ...] = (measure, authenticate, authorize, session, route, admit, tag)
+STAGES: tuple[Stage, ...] = (
+    measure, turn_away, authenticate, authorize, session, route, admit, tag,
+)  # fmt: skip
