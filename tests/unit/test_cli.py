@@ -99,3 +99,15 @@ def test_route_says_what_is_wrong(
     printed = capsys.readouterr().err
     assert "this URL carries a password" in printed
     assert "hidden" not in printed
+
+
+def test_doctor_sees_a_server_that_would_be_open_in_spite_of_its_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VLINDERS_AUTH__OPEN_PATHS", "[/health]")
+    monkeypatch.setenv("VLLM_CUSTOM_PATCHES", "")
+
+    main(["doctor", "--json"])
+
+    (found,) = (row for row in json.loads(capsys.readouterr().out) if row["check"] == "VLLM_CUSTOM_PATCHES")
+    assert (found["result"], found["fix"]) == ("problem", "set it to vllm_vlinders")

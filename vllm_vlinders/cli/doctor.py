@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -102,6 +103,10 @@ def _selection() -> Finding:
     selection = os.environ.get("VLLM_CUSTOM_PATCHES", "")
     if selection.strip():
         return Finding("VLLM_CUSTOM_PATCHES", selection)
+    with contextlib.suppress(StartupError):  # settings that are wrong are the next finding
+        if load_settings().auth is not None:
+            found = "not set, and the settings have a section auth: the server would be open"
+            return Finding("VLLM_CUSTOM_PATCHES", found, f"set it to {DEFAULT_SELECTION}")
     return Finding("VLLM_CUSTOM_PATCHES", f"not set: vLLM stays as it is; set it to {DEFAULT_SELECTION}")
 
 
@@ -123,9 +128,9 @@ def _auth() -> Finding:
     store = open_store(auth.keys)
     known = sum(1 for _ in store.all())
     store.close()
-    return Finding(
-        "auth", f"closed; {known} API keys", "" if known else "make the first: vlinders keys create"
-    )
+    # Not a problem: nobody gets in, and keys can be made beside the running server.
+    first = "" if known else "; `vlinders keys create` makes the first"
+    return Finding("auth", f"closed; {known} API keys{first}")
 
 
 def _patches() -> Finding:
