@@ -26,12 +26,11 @@ COMMON = (
 )
 
 
-@pytest.fixture(params=[1, 2], ids=["one API server", "two API servers"])
-def draining(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Server]:
+@pytest.fixture
+def draining(servers: Servers) -> Iterator[Server]:
     """A server of this test alone: it does not survive it."""
     servers.stop()
-    arguments = (*COMMON, "--api-server-count", str(request.param))
-    server = Server(f"draining-{request.param}", arguments, PATCHED)
+    server = Server("draining", COMMON, PATCHED)
     server.start()
     yield server
     server.stop()
