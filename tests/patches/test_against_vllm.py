@@ -84,5 +84,5 @@ def test_one_feature_can_be_chosen() -> None:
     counting = ("api_server_input_processor_door", "api_server_output_processor_meter")
     expected = {"api_server_app_pipeline": "applied", "api_server_render_pipeline": render}
     expected |= dict.fromkeys(counting, "applied")
-    expected |= {"api_server_async_llm_drain": "applied"}
+    expected |= dict.fromkeys(("api_server_async_llm_drain", "api_server_models_list"), "applied")
     assert json.loads(done.stdout.splitlines()[-2]) == expected, done.stderr
