@@ -15,7 +15,7 @@ export PYTHON
 .DEFAULT_GOAL := help
 .PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
     compat compat-check compat-oldest compat-scan compat-report metric-table dashboard prometheus bench scenarios \
-    session-scenarios dist clean
+    session-scenarios image-test dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -98,9 +98,12 @@ scenarios: setup deep-model ## run the scheduling scenarios, stock and ours in t
 session-scenarios: setup model ## run the session scenarios, stock and ours in turns; write docs/benchmarks.md
 	cd benchmarks && ../$(BIN)/python -m scenarios.sessions --write ../docs
 
+image-test: setup model ## build the images on a base made by debootstrap and run them (root, buildah, debootstrap, podman)
+	$(BIN)/python -m pytest tests/image -s
+
 dist: setup ## build the wheel and the sdist, check them, and try the wheel in a clean environment
 	@scripts/dist.sh $(BIN)/python
 
 clean: ## remove everything that make made
-	rm -rf .venv .models .releases .upstream build dist *.egg-info .mypy_cache .pytest_cache \
+	rm -rf .venv .models .releases .tools .upstream build dist *.egg-info .mypy_cache .pytest_cache \
 	    .ruff_cache .benchmarks .hypothesis
