@@ -19,10 +19,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from collector import VARIABLES as TRACED
 from collector import Collector
 from server import (
+    HERE,
     LORA,
     LORA_NAME,
     MODEL,
     NAME,
+    PACED,
+    PATCHED,
     RANK_BLOCKS,
     RELEASE,
     ROOT,
@@ -33,7 +36,6 @@ from server import (
     two_ranks,
 )
 
-HERE = str(Path(__file__).parent)
 KEY = "key-of-the-integration-tests"
 COMMON = (
     *("--max-num-seqs", str(SLOTS)),
@@ -41,13 +43,6 @@ COMMON = (
     "--enable-prompt-tokens-details",
     *("--worker-cls", "paced_worker.PacedWorker"),
 )
-PACED: dict[str, str | None] = {"PYTHONPATH": HERE}
-PATCHED: dict[str, str | None] = PACED | {
-    "VLLM_CUSTOM_PATCHES": "vllm_vlinders",
-    "VLINDERS_LOGGING__FORMAT": "json",
-    # Aging so slow that a difference of one priority outweighs the time that tests take.
-    "VLINDERS_SCHEDULER__AGING_SECONDS": "1000000",
-}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,6 +37,15 @@ STATE = tempfile.TemporaryDirectory(prefix="vlinders-state-")
 """Where the servers keep what outlives them."""
 CONTEXT = 16384
 """The longest request of the shared servers, in tokens."""
+HERE = str(Path(__file__).parent)
+PACED: dict[str, str | None] = {"PYTHONPATH": HERE}
+"""With it ``--worker-cls paced_worker.PacedWorker`` is found."""
+PATCHED: dict[str, str | None] = PACED | {
+    "VLLM_CUSTOM_PATCHES": "vllm_vlinders",
+    "VLINDERS_LOGGING__FORMAT": "json",
+    # Aging so slow that a difference of one priority outweighs the time that tests take.
+    "VLINDERS_SCHEDULER__AGING_SECONDS": "1000000",
+}
 
 
 def clean_environment(**variables: str | None) -> dict[str, str]:

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from conftest import PATCHED
-from server import NAME, Server, Servers
+from server import NAME, PATCHED, Server, Servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SHUTDOWN_SECONDS = 200
