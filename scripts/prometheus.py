@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[1]
 RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 SCRAPES = ROOT / "docker" / "prometheus" / "prometheus.yml"
 DASHBOARD = ROOT / "docker" / "grafana" / "dashboards" / "vlinders.json"
-PATIENCE_SECONDS = 120
-_GPU = "vlinders_gpu_"
+PATIENCE_SECONDS = 300
+_ELSEWHERE = re.compile(r"\bvlinders_(gpu|session)_")
 _METRIC = re.compile(r"\bvlinders_\w+")
 _RECORD = re.compile(r"\bvlinders:[\w:]+")
 
@@ -129,7 +129,7 @@ def check(address: str, server: str, key: str | None, *, everything: bool) -> in
         server: of vLLM; it is sent requests meanwhile, which need a key that may.
         key: sent with those, or None.
         everything: whether metrics that the server does not have count as nothing found, but for those of
-            GPUs.
+            GPUs and sessions.
     """
     left, excused = queries(), set[str]()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -139,7 +139,7 @@ def check(address: str, server: str, key: str | None, *, everything: bool) -> in
         left = {place: each for place, each in left.items() if not ask(address, each[0])}
         excused = _absent(send(server, "/metrics", key), left)
         if everything:
-            excused = {place for place in excused if any(_GPU in name for name in left[place][1])}
+            excused = {place for place in excused if _ELSEWHERE.search(left[place][0])}
         time.sleep(0.5)
     for place in queries():
         print(f"{'data' if place not in left else 'not here' if place in excused else 'nothing':9} {place}")
@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--key-file", type=Path, help="a file with a key of role metrics")
     parser.add_argument("--check", action="store_true", help="ask every query, print, and end")
     parser.add_argument(
-        "--all", action="store_true", help="expect data for all but GPUs (prices, auth, quotas)"
+        "--all", action="store_true", help="expect data for all but GPUs and sessions (prices, auth, quotas)"
     )
     arguments = parser.parse_args()
     key = arguments.key_file.read_text().strip() if arguments.key_file else None

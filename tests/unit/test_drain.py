@@ -119,7 +119,7 @@ def test_what_comes_on_a_connection_in_use_is_turned_away(site: Site) -> None:
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "shutting_down"
     assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
-    assert module.drain.active == 0
+    assert module.drain.wait(PATIENCE_SECONDS)
 
 
 def test_nobody_waits_for_longer_than_allowed(site: Site) -> None:
