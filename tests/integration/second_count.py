@@ -168,7 +168,7 @@ def mixed_load() -> list[Sent]:
             Sent("beta", 500, CHAT, {"stream": True}),
             Sent("beta", 0, body={"prompt": ["one", "two words", "three more words"]}),
             Sent("beta", 0, body={"stop": "e", "max_tokens": 30, "ignore_eos": False}),
-            Sent("gone", 0, body={"stream": True, "max_tokens": 15_000}, leave_after=2),
+            Sent("gone", 0, body={"stream": True, "max_tokens": 1500}, leave_after=2),
             Sent("wrong", "many"),
             Sent("wrong", 0, body={"model": "unknown"}),
             Sent("wrong", 0, "/v1/no/such/path"),
