@@ -127,6 +127,7 @@ def servers(collector: Collector) -> Iterator[Servers]:
                 *("--max-num-seqs", "4", "--data-parallel-size", "2", "--enable-prompt-tokens-details"),
                 *("--max-model-len", "2048", "--block-size", "32"),
                 *("--num-gpu-blocks-override", str(RANK_BLOCKS)),
+                *("--worker-cls", "paced_worker.PacedWorker"),
             ),
             {**PATCHED, **two_ranks(), "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true"},
             key=KEY,
