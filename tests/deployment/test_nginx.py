@@ -192,6 +192,7 @@ def test_a_server_that_is_added_takes_sessions_and_moves_no_others(
         new.wait()
         nginx.configure([*(upstream.address for upstream in upstreams.values()), new.address])
         nginx.reload()
+        nginx.until_replaced()
         after = homes(nginx)
     finally:
         new.stop()

@@ -82,6 +82,13 @@ class Nginx:
         subprocess.run(self.command("-s", "reload"), check=True, capture_output=True)
         self._until(lambda: self.error_log.count("start worker process ") >= before + 2)
 
+    def until_replaced(self) -> None:
+        """Wait until the workers from before the last reload have ended: only then all requests meet the new ones.
+
+        A request that one of them still serves keeps it.
+        """
+        self._until(lambda: self.error_log.count(" exited with code 0") >= 2)
+
     @property
     def error_log(self) -> str:
         """What it wrote of itself."""
