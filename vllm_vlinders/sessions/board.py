@@ -9,10 +9,13 @@ from vllm_vlinders.sessions.retention import Retention
 
 _MOST_SHOWN = 256
 _NO_TENANT = ""
+_MOST_TENANTS, _MORE_TENANTS = 256, "other"
 
 
 class Board:
     """Counts the prompt tokens whose KV blocks were found, and describes what is kept.
+
+    Clients may name ever new tenants: the first so many are counted by name, the rest together.
 
     Attributes:
         changed: whether anything has been counted since it was last described.
@@ -22,7 +25,7 @@ class Board:
     def __init__(self) -> None:
         self.changed = False
         self.shown_at = float("-inf")
-        self._prompt: Counter[str] = Counter()
+        self._prompt: Counter[str] = Counter({_NO_TENANT: 0})
         self._hits: Counter[str] = Counter()
 
     def count(self, tenant: str | None, prompt_tokens: int, hit_tokens: int) -> None:
@@ -34,6 +37,8 @@ class Board:
             hit_tokens: how many of them need not be computed.
         """
         key = _NO_TENANT if tenant is None else tenant
+        if key not in self._prompt and len(self._prompt) > _MOST_TENANTS:  # _NO_TENANT is one of them
+            key = _MORE_TENANTS
         self._prompt[key] += prompt_tokens
         self._hits[key] += hit_tokens
         self.changed = True
