@@ -1,9 +1,10 @@
 """How often classify() names the category that people gave a prompt, and how well it ranks complexity.
 
-    python benchmarks/routing/accuracy.py
-    python benchmarks/routing/accuracy.py --encoder minilm --model DIR
-    python benchmarks/routing/accuracy.py --also-learn
+    python benchmarks/routing/accuracy.py PROMPTS
+    python benchmarks/routing/accuracy.py PROMPTS --encoder minilm --model DIR
+    python benchmarks/routing/accuracy.py PROMPTS --also-learn
 
+PROMPTS is a file of JSON lines with ``prompt``, ``category``, ``complexity`` (simple or complex) and ``source``.
 Nothing that is shipped has learnt from these prompts, so each source is unseen. ``--also-learn`` shows what
 would come of it: heads that learn from the exemplars and from all sources but the one they are tested on.
 """
@@ -19,15 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+from vllm_vlinders.routing import CATEGORIES
+from vllm_vlinders.routing.classifier import Classifier
+from vllm_vlinders.routing.encoders import create_encoder
+from vllm_vlinders.routing.exemplars import Exemplar
 
-from vllm_vlinders.routing import CATEGORIES  # noqa: E402
-from vllm_vlinders.routing.classifier import Classifier  # noqa: E402
-from vllm_vlinders.routing.encoders import create_encoder  # noqa: E402
-from vllm_vlinders.routing.exemplars import Exemplar  # noqa: E402
-
-PROMPTS = ROOT.parent / "shared/data/routing/categories_dev.jsonl"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def auc(scores, positive):
@@ -63,6 +61,7 @@ def table(rows, answers):
 
 def left_out(rows, encoder, model):
     """Return the answers of heads that learnt from the exemplars and from all other sources."""
+    sys.path.insert(0, str(SCRIPTS))
     from lesson import lesson
     from train_classifier import SEED, train
 
@@ -83,7 +82,7 @@ def left_out(rows, encoder, model):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--prompts", type=Path, default=PROMPTS)
+    parser.add_argument("prompts", type=Path)
     parser.add_argument("--encoder", default="static", choices=("static", "minilm"))
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--also-learn", action="store_true")

@@ -1,7 +1,8 @@
 """How well a score tells which questions only the strong model answers: APGR, RouteLLM's measure.
 
-    python benchmarks/routing/mmlu_pairs.py
+    python benchmarks/routing/mmlu_pairs.py PAIRS
 
+PAIRS is a file of JSON lines with ``prompt``, ``subject``, ``weak_correct`` and ``strong_correct``.
 For each share of calls that may go to the strong model, those with the highest scores go. The performance gap
 recovered (PGR) is how much of the distance from the weak model's accuracy to the strong model's is gained; its
 mean over all shares is the APGR. Random routing has 0.5.
@@ -20,8 +21,6 @@ import numpy as np
 
 from vllm_vlinders.routing import classify
 
-ROOT = Path(__file__).parents[2]
-PAIRS = ROOT.parent / "shared/data/routing/mmlu_pair_dev.jsonl"
 DRAWS = 500
 
 
@@ -44,7 +43,7 @@ def by_subject(scores, weak, strong, subjects):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=Path, default=PAIRS)
+    parser.add_argument("pairs", type=Path)
     arguments = parser.parse_args()
     pairs = [json.loads(line) for line in arguments.pairs.read_text(encoding="utf-8").splitlines()]
     weak = np.array([pair["weak_correct"] for pair in pairs])
