@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the environment that has the package may not be made yet
 
-from vllm_release import DEFAULT_VERSION  # noqa: E402
-from vllm_vlinders.compat.pip_settings import PipSettings, pip_settings  # noqa: E402
+from vllm_release import DEFAULT_VERSION  # noqa: E402 -- needs the path
+from vllm_vlinders.compat.pip_settings import PipSettings, pip_settings  # noqa: E402 -- needs the path
 
 SUITE = "bookworm"
 PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "python3", "python3-venv")

@@ -15,7 +15,7 @@ DEFAULT_VERSION = "0.32.0"
 # The environment that has the package may not be made yet, so the import has to come after this.
 sys.path.insert(0, str(ROOT))
 
-from vllm_vlinders.compat.runnable import PipError, install_metadata, prepare  # noqa: E402
+from vllm_vlinders.compat.runnable import PipError, install_metadata, prepare  # noqa: E402 -- needs the path
 
 __all__ = ["DEFAULT_VERSION", "install_metadata"]
 

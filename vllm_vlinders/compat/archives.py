@@ -22,6 +22,7 @@ _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, tarfile.TarError, gzip.BadGzipFile),
     *(EOFError, NotImplementedError, UnicodeDecodeError),
 )
+"""What the libraries raise for archives that are cut off, damaged or of a kind that they do not know."""
 
 
 def is_source(name: str) -> bool:
