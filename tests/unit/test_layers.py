@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "vllm_vlinders"
-LEAVES = {"errors", "database", "sinks", "request_context", "settings", "logs", "_version"}
+LEAVES = {"errors", "database", "lazy_heap", "sinks", "request_context", "settings", "logs", "_version"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "database": {"errors"},
     "settings": {"errors"},
     "sinks": set(),
+    "lazy_heap": set(),
     "logs": {"errors", "settings", "sinks"},
     "plugin": {"patching"},
     "scheduling": LEAVES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
+from vllm_vlinders.patches.base import FINGERPRINTS, REQUEST_TO_ENGINE_CORE, VERSIONS
 from vllm_vlinders.patching.declare import VLLMPatch
 from vllm_vlinders.request_context import current_request
 from vllm_vlinders.scheduling.tags import SessionTag, encode_session
@@ -26,12 +26,7 @@ class InputProcessorSession(VLLMPatch):
     )
     upstream = "none: vLLM has no metadata of plugins on a request"
     remove_when = "vLLM serialises metadata of plugins with EngineCoreRequest"
-    relies_on = (
-        "vllm.v1.engine:EngineCoreRequest",
-        "vllm.v1.request:Request.from_engine_core_request",
-        "vllm.v1.engine.async_llm:AsyncLLM.add_request",
-        "vllm.v1.engine.llm_engine:LLMEngine.add_request",
-    )
+    relies_on = REQUEST_TO_ENGINE_CORE
     fingerprints = FINGERPRINTS
 
     @staticmethod

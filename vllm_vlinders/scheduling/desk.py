@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.bands import since
-from vllm_vlinders.scheduling.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.ledger import Ledger
 from vllm_vlinders.scheduling.policies import Policy, Surroundings, policy_class
 from vllm_vlinders.scheduling.policies.by_key import FirstComeFirstServed

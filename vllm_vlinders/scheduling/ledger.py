@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vllm_vlinders.scheduling.lazy_heap import LazyHeap
+from vllm_vlinders.lazy_heap import LazyHeap
 
 _IDLE_KEPT = 1024
 

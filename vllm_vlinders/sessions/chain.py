@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vllm_vlinders.lazy_heap import LazyHeap
+
 _TOKENS_OF_DOUBLE_COST = 24_000
-_STALE = 64
 
 
 class Block(Protocol):
@@ -70,35 +70,14 @@ def worth(used: float, turns: int, tokens: int, fade_seconds: float) -> float:
     return used / fade_seconds + math.log(chance * (1 + tokens / _TOKENS_OF_DOUBLE_COST))
 
 
+@dataclass(slots=True, eq=False)
 class Shelf:
-    """The chains of one tenant, the least worth first.
+    """What is kept for one tenant.
 
     Attributes:
         holds: block id to the number of the tenant's chains that hold it.
+        chains: the least worth first.
     """
 
-    def __init__(self) -> None:
-        self.holds: dict[int, int] = {}
-        self._heap: list[tuple[float, int, Chain]] = []
-        self._places: dict[Chain, int] = {}
-        self._last = 0
-
-    def put(self, chain: Chain) -> None:
-        """Take in `chain`, or find it a new place after its worth has changed."""
-        self._last += 1
-        self._places[chain] = self._last
-        heapq.heappush(self._heap, (chain.worth, self._last, chain))
-        if len(self._heap) > 2 * len(self._places) + _STALE:
-            self._heap = [entry for entry in self._heap if self._places.get(entry[2]) == entry[1]]
-            heapq.heapify(self._heap)
-
-    def discard(self, chain: Chain) -> None:
-        """Let go of `chain`, if it is there."""
-        self._places.pop(chain, None)
-
-    def first(self) -> Chain | None:
-        """Return the chain that is worth least; None if there is none."""
-        heap = self._heap
-        while heap and self._places.get(heap[0][2]) != heap[0][1]:
-            heapq.heappop(heap)
-        return heap[0][2] if heap else None
+    holds: dict[int, int] = field(default_factory=dict)
+    chains: LazyHeap[Chain] = field(default_factory=LazyHeap)

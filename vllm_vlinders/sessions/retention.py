@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.sessions.chain import Block, Chain, Session, Shelf, worth
 
 Reason = Literal["room", "budget", "tenant_budget", "branches", "expired", "reset", "lost"]
@@ -44,6 +45,7 @@ class Retention:
         self._ttl = ttl_seconds
         self._block_tokens = block_tokens
         self._holds: dict[int, int] = {}
+        self._chains: LazyHeap[Chain] = LazyHeap()  # the least worth first
         self._shelves: dict[str, Shelf] = {}
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
@@ -92,13 +94,14 @@ class Retention:
         chain = self._extend(session, blocks)
         chain.worth = worth(now, session.turns, len(chain.blocks) * self._block_tokens, self._ttl / _FADES)
         shelf = self._shelves[tenant]
-        shelf.put(chain)
+        shelf.chains.push(chain, chain.worth)
+        self._chains.push(chain, chain.worth)
         while len(session.chains) > MOST_CHAINS:
             released += self._drop(session.chains[0], "branches")
         while (above := len(shelf.holds) - self._tenant_most) > 0:
-            released += self._cut(shelf.first(), above, "tenant_budget")
+            released += self._cut(shelf.chains.first(), above, "tenant_budget")
         while (above := len(self._holds) - self.most) > 0:
-            released += self._cut(self._least(), above, "budget")
+            released += self._cut(self._chains.first(), above, "budget")
         return released
 
     def park(self, block: Block) -> None:
@@ -118,16 +121,17 @@ class Retention:
         released: list[Block] = []
         in_use: list[Chain] = []
         while len(released) < number and self.idle:
-            chain = self._least()
-            if chain is not None and chain.blocks[-1].block_id not in self.idle:
-                # Its next request runs: to let go of it would free nothing.
-                self._shelves[chain.session.tenant].discard(chain)
-                in_use.append(chain)
-                continue
-            if chain is None:  # a shared beginning is idle, and all ends are in use
+            if not self._chains:  # a shared beginning is idle, and all ends are in use
                 self._put_back(in_use)
-                chain, in_use = self._least(), []
-            released += self._cut(chain, number - len(released), "room")
+                released += self._cut(self._chains.first(), number - len(released), "room")
+                in_use = []
+                continue
+            chain = self._chains.first()
+            if chain.blocks[-1].block_id in self.idle:
+                released += self._cut(chain, number - len(released), "room")
+            else:  # Its next request runs: to let go of it would free nothing.
+                self._chains.discard(chain)
+                in_use.append(chain)
         self._put_back(in_use)
         return released
 
@@ -183,21 +187,15 @@ class Retention:
             self._holds[number] = self._holds.get(number, 0) + 1
             shelf.holds[number] = shelf.holds.get(number, 0) + 1
 
-    def _least(self) -> Chain | None:
-        """Return the chain that is worth least of all."""
-        firsts = [chain for shelf in self._shelves.values() if (chain := shelf.first()) is not None]
-        return min(firsts, key=lambda chain: chain.worth, default=None)
-
     def _put_back(self, chains: Iterable[Chain]) -> None:
         for chain in chains:
-            self._shelves[chain.session.tenant].put(chain)
+            self._chains.push(chain, chain.worth)
 
     def _drop(self, chain: Chain, reason: Reason) -> list[Block]:
         return self._cut(chain, len(chain.blocks), reason)
 
-    def _cut(self, chain: Chain | None, number: int, reason: Reason) -> list[Block]:
+    def _cut(self, chain: Chain, number: int, reason: Reason) -> list[Block]:
         """Let go of the last `number` blocks of `chain`, or all; return those that are free and held by no other."""
-        assert chain is not None  # noqa: S101 - what is held is held by a chain
         session, blocks, free = chain.session, chain.blocks, []
         shelf = self._shelves[session.tenant]
         holds, tenant_holds, idle = self._holds, shelf.holds, self.idle
@@ -211,7 +209,8 @@ class Retention:
         self.counts[f"dropped_{reason}"] += before - len(blocks)
         if not blocks:
             session.chains.remove(chain)
-            shelf.discard(chain)
+            shelf.chains.discard(chain)
+            self._chains.discard(chain)
             if not session.chains:
                 del self._sessions[session.name]
             if not shelf.holds:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vllm_vlinders.scheduling.lazy_heap import LazyHeap
+from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.ledger import Ledger
 from vllm_vlinders.scheduling.ticket import Ticket
 from vllm_vlinders.settings import SchedulerSettings

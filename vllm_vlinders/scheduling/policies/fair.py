@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.bands import BANDS
-from vllm_vlinders.scheduling.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.ledger import Ledger, refreshed_key
 from vllm_vlinders.scheduling.policies.base import Policy, Surroundings
 from vllm_vlinders.scheduling.ticket import Ticket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_vlinders.scheduling.lazy_heap import LazyHeap
+from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.policies.base import Policy, Surroundings
 from vllm_vlinders.scheduling.ticket import Ticket
 

@@ -27,12 +27,13 @@ class LazyHeap(Generic[T]):
         self._entries += 1
         self._entry[item] = self._entries
         heapq.heappush(self._heap, (key, self._entries, item))
+        if len(self._heap) > 2 * len(self._entry) + _SLACK:
+            self._compact()
 
     def discard(self, item: T) -> None:
         """Remove `item` if it is there."""
         if self._entry.pop(item, None) is not None and len(self._heap) > 2 * len(self._entry) + _SLACK:
-            self._heap = [entry for entry in self._heap if self._holds(entry)]
-            heapq.heapify(self._heap)
+            self._compact()
 
     def first(self) -> T:
         """Return the first item and leave it.
@@ -91,6 +92,10 @@ class LazyHeap(Generic[T]):
             heapq.heappop(heap)
             entry = heap[0]
         return entry
+
+    def _compact(self) -> None:
+        self._heap = [entry for entry in self._heap if self._holds(entry)]
+        heapq.heapify(self._heap)
 
     def _holds(self, entry: tuple[Any, int, T]) -> bool:
         return self._entry.get(entry[2]) == entry[1]
