@@ -107,6 +107,34 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             "{{what}}": f"sum by (what) (rate(vlinders_session_ranks_total[{EVERY}]))"
         }),
     ],
+    "Routing and saving": [
+        ("Decisions by route", "reqps", {
+            "{{route}}": f'sum by (route) (rate(vlinders_route_decisions_total{{policy="first"}}[{EVERY}]))'
+        }),
+        ("Decisions by model", "reqps", {
+            "{{model}}": f'sum by (model) (rate(vlinders_route_decisions_total{{acted="yes"}}[{EVERY}]))'
+        }),
+        ("Where two policies differ", "reqps", {
+            "{{first}}, {{second}}": f"sum by (first, second) (rate(vlinders_route_second_total[{EVERY}]))"
+        }),
+        ("What a decision takes", "s", {
+            f"p{p}": f"histogram_quantile({p / 100}, sum by (le) (rate(vlinders_route_seconds_bucket[{EVERY}])))"
+            for p in (50, 99)
+        }),
+        ("Decisions that failed", "cps", {"failed": f"sum(rate(vlinders_route_failures_total[{EVERY}]))"}),
+        ("Share saved", "percentunit", {"of what the strongest model had cost": "vlinders:saving_ratio:rate1h"}),
+        ("Cost in the time shown", "short", {
+            "as routed": "sum(increase(vlinders_route_cost_total[$__range]))",
+            "with the strongest model": "sum(increase(vlinders_route_cost_of_strongest_total[$__range]))",
+        }),
+        ("Requests to upstreams", "reqps", {
+            "{{model}}: {{outcome}}":
+            f"sum by (model, outcome) (rate(vlinders_route_upstream_requests_total[{EVERY}]))"
+        }),
+        ("Replicas that are up", "short", {
+            "{{model}} {{replica}}": "min by (model, replica) (vlinders_route_upstream_up)"
+        }),
+    ],
     "Patches and versions": [
         ("Patches by state", "short", {
             "{{process}}: {{state}}": "sum by (process, state) (vlinders_patch_info)"

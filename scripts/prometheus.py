@@ -30,7 +30,7 @@ RULES = ROOT / "docker" / "prometheus" / "rules.yml"
 SCRAPES = ROOT / "docker" / "prometheus" / "prometheus.yml"
 DASHBOARD = ROOT / "docker" / "grafana" / "dashboards" / "vlinders.json"
 PATIENCE_SECONDS = 300
-_ELSEWHERE = re.compile(r"\bvlinders_(gpu|session)_")
+_ELSEWHERE = re.compile(r"\bvlinders(_gpu|_session|_route|:saving)_")
 _METRIC = re.compile(r"\bvlinders_\w+")
 _RECORD = re.compile(r"\bvlinders:[\w:]+")
 
@@ -129,13 +129,15 @@ def check(address: str, server: str, key: str | None, *, everything: bool) -> in
         server: of vLLM; it is sent requests meanwhile, which need a key that may.
         key: sent with those, or None.
         everything: whether metrics that the server does not have count as nothing found, but for those of
-            GPUs and sessions.
+            GPUs, sessions and routing.
     """
     left, excused = queries(), set[str]()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    body = {"prompt": "Hello", "max_tokens": 8, "stream": True}  # without a model it is the server's
+    models = [model["id"] for model in json.loads(send(server, "/v1/models", key) or '{"data": []}')["data"]]
     while not left.keys() <= excused and time.monotonic() < deadline:
-        send(server, "/v1/completions", key, body)
+        for model in models:
+            body = {"model": model, "prompt": "Hello", "max_tokens": 8, "stream": True}
+            send(server, "/v1/completions", key, body)
         left = {place: each for place, each in left.items() if not ask(address, each[0])}
         excused = _absent(send(server, "/metrics", key), left)
         if everything:
@@ -160,7 +162,9 @@ def main() -> int:
     parser.add_argument("--key-file", type=Path, help="a file with a key of role metrics")
     parser.add_argument("--check", action="store_true", help="ask every query, print, and end")
     parser.add_argument(
-        "--all", action="store_true", help="expect data for all but GPUs and sessions (prices, auth, quotas)"
+        "--all",
+        action="store_true",
+        help="expect data for all but GPUs, sessions and routing (prices, auth, quotas)",
     )
     arguments = parser.parse_args()
     key = arguments.key_file.read_text().strip() if arguments.key_file else None

@@ -26,4 +26,6 @@ def test_every_query_finds_data_but_those_of_what_the_server_does_not_have(sched
 
     assert done.returncode == 0, done.stdout + done.stderr
     absent = [line for line in done.stdout.splitlines() if line.startswith("not here")]
-    assert len(absent) == 9, "quotas (3), cost, credentials, GPUs (2), dropped blocks and ranks of sessions"
+    assert len(absent) == 10, (
+        "quotas (3), cost, credentials, GPUs (2), dropped blocks and ranks of sessions, a second policy"
+    )

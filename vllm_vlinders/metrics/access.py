@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vllm_vlinders.metrics.catalogue import AUTH, QUOTA_REFUSALS, QUOTA_TOKENS, STORE_UP, counter, gauge
+from vllm_vlinders.metrics.catalogue import AUTH, QUOTA_REFUSALS, QUOTA_TOKENS, STORE_UP
+from vllm_vlinders.metrics.families import counter, gauge
 
 
 def count_request(outcome: str) -> None:

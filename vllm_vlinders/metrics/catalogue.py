@@ -1,46 +1,15 @@
-"""All metrics of vllm-vlinders: what each is called, means, and is labelled with.
-
-prometheus_client is imported on first use: it must come after vLLM has set its multiprocess directory.
-"""
+"""All metrics of vllm-vlinders: what each is called, means, and is labelled with."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from prometheus_client import Counter, Gauge, Histogram
+from vllm_vlinders.metrics.families import Family
 
-SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 GAP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
 """Upper bounds of the buckets of times between tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric.
-
-    Attributes:
-        name: as it stands in ``/metrics``.
-        kind: its type.
-        meaning: its help text.
-        labels: the names of its labels.
-        by_principal: whether it also has the labels of ``metrics.labels``.
-        buckets: upper bounds, of a histogram.
-        across: how a gauge is put together from several processes, as prometheus_client calls it.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    meaning: str
-    labels: tuple[str, ...] = ()
-    by_principal: bool = False
-    buckets: tuple[float, ...] = SECONDS
-    across: Literal["livesum", "livemin", "livemostrecent"] = "livesum"
-
+DECISION_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
+"""Upper bounds of the buckets of times that a decision of the router takes."""
 
 REQUESTS = Family(
     "vlinders_requests_total",
@@ -190,6 +159,52 @@ SESSION_RANKS = Family(
     "Requests of sessions that went home or spilled to another rank; moved: to another one than the last.",
     ("what",),
 )
+ROUTE_DECISIONS = Family(
+    "vlinders_route_decisions_total",
+    "counter",
+    "Decisions of the router; acted: yes or no, whether that model was asked to answer.",
+    ("policy", "route", "model", "reason", "acted"),
+)
+ROUTE_SECONDS = Family(
+    "vlinders_route_seconds", "histogram", "Time that a decision took.", buckets=DECISION_SECONDS
+)
+ROUTE_FAILURES = Family(
+    "vlinders_route_failures_total",
+    "counter",
+    "Decisions that failed with an error, so that the default model answered.",
+)
+ROUTE_SECOND = Family(
+    "vlinders_route_second_total",
+    "counter",
+    "What the first and the second policy would choose for the same request.",
+    ("first", "second"),
+)
+ROUTE_COST = Family(
+    "vlinders_route_cost_total",
+    "counter",
+    "Cost of routed requests at the prices of routing.models.",
+    ("model",),
+)
+ROUTE_COST_OF_STRONGEST = Family(
+    "vlinders_route_cost_of_strongest_total",
+    "counter",
+    "What the same requests had cost with the strongest model.",
+    ("model",),
+)
+UPSTREAM_REQUESTS = Family(
+    "vlinders_route_upstream_requests_total",
+    "counter",
+    "Requests sent to replicas of upstreams, by how that ended: answered, failed (the next was asked), error, "
+    "broken_off, client_left.",
+    ("model", "replica", "outcome"),
+)
+UPSTREAM_UP = Family(
+    "vlinders_route_upstream_up",
+    "gauge",
+    "1 while a replica of an upstream is healthy, for every API server process, else 0.",
+    ("model", "replica"),
+    across="livemin",
+)
 PATCH_INFO = Family(
     "vlinders_patch_info",
     "gauge",
@@ -225,58 +240,16 @@ FAMILIES = (
     SESSION_KEPT,
     SESSION_DROPPED,
     SESSION_RANKS,
+    ROUTE_DECISIONS,
+    ROUTE_SECONDS,
+    ROUTE_FAILURES,
+    ROUTE_SECOND,
+    ROUTE_COST,
+    ROUTE_COST_OF_STRONGEST,
+    UPSTREAM_REQUESTS,
+    UPSTREAM_UP,
     PATCH_INFO,
 )
-
-
-@cache
-def counter(family: Family, more: tuple[str, ...] = ()) -> Counter:
-    """Return the counter of `family`; `more` are labels beyond its own."""
-    from prometheus_client import Counter
-
-    return Counter(family.name.removesuffix("_total"), family.meaning, [*family.labels, *more])
-
-
-@cache
-def gauge(family: Family) -> Gauge:
-    """Return the gauge of `family`."""
-    from prometheus_client import Gauge
-
-    return Gauge(family.name, family.meaning, family.labels, multiprocess_mode=family.across)
-
-
-@cache
-def histogram(family: Family) -> Histogram:
-    """Return the histogram of `family`."""
-    from prometheus_client import Histogram
-
-    return Histogram(family.name, family.meaning, family.labels, buckets=family.buckets)
-
-
-def observe(child: Any, bounds: Sequence[float], value: float) -> None:
-    """Add one observation; prometheus_client looks for its bucket one by one.
-
-    Args:
-        child: a histogram, with its labels if it has any.
-        bounds: its buckets.
-        value: what was observed.
-    """
-    child._sum.inc(value)
-    child._buckets[bisect_left(bounds, value)].inc(1)
-
-
-def observe_many(child: Any, counts: Sequence[int], total: float) -> None:
-    """Add observations that were counted by bucket before; prometheus_client takes one at a time.
-
-    Args:
-        child: a histogram, with its labels if it has any.
-        counts: for each bucket, the last one without a bound, the number of observations in it.
-        total: their sum.
-    """
-    child._sum.inc(total)
-    for bucket, count in zip(child._buckets, counts, strict=True):
-        if count:
-            bucket.inc(count)
 
 
 def rows() -> Iterator[str]:

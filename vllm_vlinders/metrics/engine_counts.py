@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vllm_vlinders.metrics.catalogue import Family
+from vllm_vlinders.metrics.families import Family
 
 _VLLMS = "PROMETHEUS_MULTIPROC_DIR"
 _OURS = "VLINDERS_RUN_DIR"

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from vllm_vlinders.metrics.catalogue import GPU_MEMORY_TOTAL, GPU_MEMORY_USED, GPU_UTILIZATION, gauge
+from vllm_vlinders.metrics.catalogue import GPU_MEMORY_TOTAL, GPU_MEMORY_USED, GPU_UTILIZATION
+from vllm_vlinders.metrics.families import gauge
 
 _PERCENT = 100
 

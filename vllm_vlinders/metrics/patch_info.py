@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vllm_vlinders.metrics.catalogue import PATCH_INFO, gauge
+from vllm_vlinders.metrics.catalogue import PATCH_INFO
+from vllm_vlinders.metrics.families import gauge
 
 _shown: set[tuple[str, ...]] = set()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vllm_vlinders.metrics import catalogue
+from vllm_vlinders.metrics import catalogue, families
 from vllm_vlinders.metrics.labels import NONE, LabelValues
 from vllm_vlinders.settings import MetricsSettings, PriceSettings, QuotaSettings, Settings
 
@@ -63,18 +63,18 @@ class _Times:
 
     def __init__(self, tenant: str, band: str) -> None:
         self.response, self.first_token, self.inter_token, self.queue = (
-            catalogue.histogram(family).labels(tenant, band)
+            families.histogram(family).labels(tenant, band)
             for family in (catalogue.RESPONSE, catalogue.FIRST_TOKEN, catalogue.INTER_TOKEN, catalogue.QUEUE)
         )
 
     def observe(self, times: Times) -> None:
-        catalogue.observe(self.response, catalogue.SECONDS, times.response)
+        families.observe(self.response, families.SECONDS, times.response)
         if times.first_token is not None:
-            catalogue.observe(self.first_token, catalogue.SECONDS, times.first_token)
+            families.observe(self.first_token, families.SECONDS, times.first_token)
         for seconds in times.queued:
-            catalogue.observe(self.queue, catalogue.SECONDS, seconds)
+            families.observe(self.queue, families.SECONDS, seconds)
         if times.gaps:
-            catalogue.observe_many(self.inter_token, times.gaps, times.gap_seconds)
+            families.observe_many(self.inter_token, times.gaps, times.gap_seconds)
 
 
 class _Usage:
@@ -85,12 +85,10 @@ class _Usage:
     def __init__(self, tenant: str, model: str, more: Mapping[str, str], *, costs: bool) -> None:
         names, values = tuple(more), tuple(more.values())
         self._prompt, self._cached, self._completion = (
-            catalogue.counter(catalogue.TOKENS, names).labels(tenant, model, kind, *values)
+            families.counter(catalogue.TOKENS, names).labels(tenant, model, kind, *values)
             for kind in ("prompt", "cached", "completion")
         )
-        self._cost = (
-            catalogue.counter(catalogue.COST, names).labels(tenant, model, *values) if costs else None
-        )
+        self._cost = families.counter(catalogue.COST, names).labels(tenant, model, *values) if costs else None
 
     def add(self, tokens: Tokens, price: PriceSettings) -> None:
         if tokens.prompt:
@@ -112,7 +110,7 @@ class Recorder:
         self._tenants = tenants
         self._models = LabelValues(_MOST_MODELS)
         self._principals = LabelValues(settings.max_tenants)
-        self._active = catalogue.gauge(catalogue.ACTIVE)
+        self._active = families.gauge(catalogue.ACTIVE)
         self._series: dict[tuple[Any, ...], tuple[Counter, _Times]] = {}
         self._times: dict[tuple[str, str], _Times] = {}
         self._usage: dict[tuple[str, ...], _Usage] = {}
@@ -142,7 +140,7 @@ class Recorder:
     def _open(
         self, tenant: str, model: str, who: Who, status: int, more: Mapping[str, str]
     ) -> tuple[Counter, _Times]:
-        requests = catalogue.counter(catalogue.REQUESTS, tuple(more))
+        requests = families.counter(catalogue.REQUESTS, tuple(more))
         place = (tenant, who.band)
         times = self._times.get(place)
         if times is None:

@@ -10,9 +10,9 @@ from vllm_vlinders.metrics.catalogue import (
     SESSION_KEPT,
     SESSION_PROMPT,
     SESSION_RANKS,
-    counter,
 )
 from vllm_vlinders.metrics.engine_counts import EngineCounts
+from vllm_vlinders.metrics.families import counter
 
 
 def count_rank(what: str) -> None:

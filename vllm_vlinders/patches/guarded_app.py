@@ -144,7 +144,8 @@ def _gpus() -> Gpus | None:
 
 
 def _refresh_gauges() -> None:
-    from vllm_vlinders.metrics.catalogue import AGING, gauge
+    from vllm_vlinders.metrics.catalogue import AGING
+    from vllm_vlinders.metrics.families import gauge
     from vllm_vlinders.metrics.patch_info import record_patch_info
     from vllm_vlinders.patching.report import read_reports
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vllm_vlinders.logs import make_logger
-from vllm_vlinders.metrics.catalogue import USAGE_LOST, USAGE_UP, counter, gauge
+from vllm_vlinders.metrics.catalogue import USAGE_LOST, USAGE_UP
+from vllm_vlinders.metrics.families import counter, gauge
 from vllm_vlinders.settings import Settings, state_folder
 from vllm_vlinders.usage.ledger import UsageLedger
 

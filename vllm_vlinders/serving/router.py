@@ -58,6 +58,7 @@ class Routing:
         self, router: SemanticRouter, memory: SessionMemory | None, log: Any, pool: Pool | None = None
     ) -> None:
         self.router, self.pool, self._memory, self._log = router, pool, memory, log
+        counts.expose()
         self.upstreams: Mapping[str, Upstream] = {} if pool is None else pool.upstreams
         names = sorted({*router.auto_names, *self.upstreams})
         self.fields = tuple(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from vllm_vlinders.metrics.catalogue import FAMILIES, GAP_SECONDS, observe, observe_many, rows
+from vllm_vlinders.metrics.catalogue import FAMILIES, GAP_SECONDS, rows
+from vllm_vlinders.metrics.families import observe, observe_many
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
