@@ -34,7 +34,7 @@ class Audit:
         if not settings.enabled:
             return
         try:
-            sink = StderrSink() if settings.path is None else FileSink(settings.path)
+            sink = _sink(settings)
         except OSError as error:
             message = f"auth.audit.path: {settings.path} cannot be written: {error.strerror}"
             raise SettingsError(message) from None
@@ -52,3 +52,11 @@ class Audit:
         """Write one line; fields that are None are left out."""
         if self._log is not None:
             self._log.info(event, **{name: value for name, value in fields.items() if value is not None})
+
+
+def _sink(settings: AuditSettings) -> FileSink | StderrSink:
+    if settings.path is None:
+        return StderrSink()
+    if settings.rotation is None:
+        return FileSink(settings.path)
+    return FileSink(settings.path, settings.rotation.max_bytes, settings.rotation.kept)

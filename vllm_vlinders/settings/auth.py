@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vllm_vlinders.settings.base import Section
+from vllm_vlinders.settings.logging import RotationSettings
 from vllm_vlinders.settings.secret import SecretReference, UrlOrReference
 
 JwtAlgorithm = Literal[
@@ -138,6 +139,9 @@ class AuditSettings(Section):
 
     path: Path | None = Field(default=None, description="a file, appended to; unset: standard error")
     enabled: bool = True
+    rotation: RotationSettings | None = Field(
+        default=None, description="when the file is put aside; unset: never, so that nothing is lost"
+    )
 
 
 class BruteForceSettings(Section):
