@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from vllm_vlinders.auth.authenticator import credential
 from vllm_vlinders.auth.keys import PREFIX, redact
@@ -94,9 +94,15 @@ def hide_keys(exchange: Exchange) -> None:
     scope = exchange.scope
     if PREFIX in scope["path"]:
         scope["path"] = redact(scope["path"])
-    query = scope.get("query_string", b"")
-    if PREFIX.encode() in query:
-        scope["query_string"] = quote(redact(query.decode("latin-1")), safe="=&%+").encode()
+    query = scope.get("query_string", b"").decode("latin-1")
+    if PREFIX in unquote(query):
+        scope["query_string"] = "&".join(map(_without_key, query.split("&"))).encode("latin-1")
+
+
+def _without_key(part: str) -> str:
+    """Return a part of a query, encoded again where it held a key."""
+    clear = unquote(part)
+    return quote(redact(clear), safe="=+") if PREFIX in clear else part
 
 
 def is_preflight(exchange: Exchange) -> bool:
