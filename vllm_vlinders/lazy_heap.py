@@ -18,15 +18,21 @@ class LazyHeap(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Any, int, T]] = []
+        self._heap: list[tuple[Any, ...]] = []  # the parts of the key, then the number of the entry, the item
         self._entry: dict[T, int] = {}
         self._entries = 0
 
-    def push(self, item: T, key: Any) -> None:
-        """Enter `item`, or move it to `key`."""
+    def push(self, item: T, *key: Any) -> None:
+        """Enter `item`, or move it to `key`.
+
+        Args:
+            item: the item.
+            key: compared part by part; the keys of all items have the same number of parts. Flat, since
+                to compare tuples in tuples takes twice as long.
+        """
         self._entries += 1
         self._entry[item] = self._entries
-        heapq.heappush(self._heap, (key, self._entries, item))
+        heapq.heappush(self._heap, (*key, self._entries, item))
         if len(self._heap) > 2 * len(self._entry) + _SLACK:
             self._compact()
 
@@ -41,10 +47,11 @@ class LazyHeap(Generic[T]):
         Raises:
             IndexError: the heap is empty.
         """
-        return self._first()[2]
+        item: T = self._first()[-1]
+        return item
 
     def first_key(self) -> Any:
-        """Return the key of the first item.
+        """Return the first part of the key of the first item.
 
         Raises:
             IndexError: the heap is empty.
@@ -52,13 +59,13 @@ class LazyHeap(Generic[T]):
         return self._first()[0]
 
     def first_with_key(self) -> tuple[T, Any]:
-        """Return the first item and its key.
+        """Return the first item and the first part of its key.
 
         Raises:
             IndexError: the heap is empty.
         """
         entry = self._first()
-        return entry[2], entry[0]
+        return entry[-1], entry[0]
 
     def firsts(self, limit: int) -> list[T]:
         """Return up to `limit` first items in order, in O(limit log limit) where few were removed."""
@@ -67,7 +74,7 @@ class LazyHeap(Generic[T]):
         while frontier and len(found) < limit:
             entry, index = heapq.heappop(frontier)
             if self._holds(entry):
-                found.append(entry[2])
+                found.append(entry[-1])
             for child in (2 * index + 1, 2 * index + 2):
                 if child < len(self._heap):
                     heapq.heappush(frontier, (self._heap[child], child))
@@ -85,10 +92,10 @@ class LazyHeap(Generic[T]):
         """Iterate over the items, in no order."""
         return iter(self._entry)
 
-    def _first(self) -> tuple[Any, int, T]:
+    def _first(self) -> tuple[Any, ...]:
         heap, entries = self._heap, self._entry
         entry = heap[0]
-        while entries.get(entry[2]) != entry[1]:
+        while entries.get(entry[-1]) != entry[-2]:
             heapq.heappop(heap)
             entry = heap[0]
         return entry
@@ -97,5 +104,5 @@ class LazyHeap(Generic[T]):
         self._heap = [entry for entry in self._heap if self._holds(entry)]
         heapq.heapify(self._heap)
 
-    def _holds(self, entry: tuple[Any, int, T]) -> bool:
-        return self._entry.get(entry[2]) == entry[1]
+    def _holds(self, entry: tuple[Any, ...]) -> bool:
+        return bool(self._entry.get(entry[-1]) == entry[-2])

@@ -91,7 +91,7 @@ class KeyPolicy(Policy):
 
     def add(self, ticket: Ticket) -> None:
         """Take in `ticket`."""
-        self._heap.push(ticket, self.rank(ticket))
+        self._heap.push(ticket, self.key(ticket), ticket.place)
 
     def discard(self, ticket: Ticket) -> None:
         """Let go of `ticket`."""

@@ -42,19 +42,22 @@ class Fair(Policy):
         self._bands[ticket.band].discard(ticket)
 
     def first(self) -> Ticket:
-        """Return the next ticket of the band that stands highest.
+        """Return the next ticket of the band that stands highest; of equals, of the higher band.
+
+        All rise alike as time passes, so the moment from which the oldest has waited says it all.
 
         Raises:
             IndexError: none is held.
         """
-        highest, standing = None, math.inf
-        for number in range(len(self._bands) - 1, -1, -1):
-            if self._standing(number) < standing:
-                highest, standing = number, self._standing(number)
+        highest, lowest = None, math.inf
+        for number, band in enumerate(self._bands):
+            standing = band.oldest - number * self._aging_seconds
+            if standing <= lowest and band.oldest != math.inf:
+                highest, lowest = band, standing
         if highest is None:
             message = "no request waits"
             raise IndexError(message)
-        return self._bands[highest].first()
+        return highest.first()
 
     def rank(self, ticket: Ticket) -> Any:
         """Return the standing of the band, the tenant's service, and the order among the tenant's own."""
@@ -62,10 +65,6 @@ class Fair(Policy):
         return self._standing(ticket.band), -ticket.band, served, _order(ticket)
 
     def _standing(self, number: int) -> float:
-        """Return the sort key of a band, infinite if it is empty; of equals the higher band comes first.
-
-        All rise alike as time passes, so the moment from which the oldest has waited says it all.
-        """
         return self._bands[number].oldest - number * self._aging_seconds
 
 
@@ -94,7 +93,7 @@ class _Band:
         if tickets is None:
             tickets = self._tickets[ticket.tenant] = LazyHeap()
             self._tenants.push(ticket.tenant, self._ledger.served(ticket.tenant))
-        tickets.push(ticket, _order(ticket))
+        tickets.push(ticket, *_order(ticket))
 
     def discard(self, ticket: Ticket) -> None:
         self._by_age.discard(ticket)
