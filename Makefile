@@ -6,6 +6,7 @@ VLLM ?= 0.28.0
 MODEL ?= demo
 PORT ?= 8000
 ARGS ?=
+JOBS ?= 2
 SUPPORTED ?= 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0 0.33.0
 RESULTS := vllm_vlinders/compat/results.json
 
@@ -19,7 +20,7 @@ export PYTHON
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "  Variables: PYTHON, VENV, VLLM_VERSION (setup), VLLM (release), MODEL, PORT, ARGS (serve)"
+	@echo "  Variables: PYTHON, VENV, VLLM_VERSION (setup), VLLM (release), MODEL, PORT, ARGS (serve), JOBS (pytest)"
 
 setup: ## make .venv with vLLM and vlinders in its bin
 	@scripts/setup.sh --venv $(VENV) --vllm $(VLLM_VERSION)
@@ -50,8 +51,9 @@ typecheck: setup ## check the types
 unit: setup ## run the tests that need no vLLM
 	$(BIN)/python -m pytest tests/unit
 
-pytest: setup deep-model release ## run the unit, patch and integration tests
-	$(BIN)/python -m pytest
+pytest: setup deep-model release ## run the unit, patch, deployment and integration tests, the longest first
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder \
+	    tests/integration tests/patches tests/deployment tests/unit
 
 test: lint typecheck deep-model ## run every check: style, types, vLLM's own short tests, all of ours
 	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own

@@ -93,6 +93,7 @@ setup(
             "pytest>=8.2",
             "pytest-benchmark>=5.0",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "redis>=5.0",
             "sentry-sdk>=2.30",
             "starlette>=0.40",

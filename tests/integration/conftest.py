@@ -111,7 +111,7 @@ def collector() -> Collector:
 
 @pytest.fixture(scope="session")
 def servers(collector: Collector) -> Iterator[Servers]:
-    """All configurations; at most one runs at a time."""
+    """All configurations; at most one runs at a time in this process."""
     release = str(ROOT / ".releases" / RELEASE)
     pool = Servers(
         Server("patched", COMMON, PATCHED),

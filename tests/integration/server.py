@@ -58,7 +58,7 @@ def clean_environment(**variables: str | None) -> dict[str, str]:
     kept["XDG_STATE_HOME"] = STATE.name
     kept |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     # One thread for the worker leaves the other cores to the API server and the client.
-    kept["VLLM_CPU_OMP_THREADS_BIND"] = str(max(os.sched_getaffinity(0)))
+    kept["VLLM_CPU_OMP_THREADS_BIND"] = str(core())
     for name, value in variables.items():
         if value is None:
             kept.pop(name, None)
@@ -67,6 +67,13 @@ def clean_environment(**variables: str | None) -> dict[str, str]:
         else:
             kept[name] = value
     return kept
+
+
+def core() -> int:
+    """Return the core of this process's servers: each process of pytest-xdist has another one."""
+    cores = sorted(os.sched_getaffinity(0), reverse=True)
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return cores[number % len(cores)]
 
 
 def free_port() -> int:
@@ -194,7 +201,7 @@ def _kill_group(leader: int) -> None:
 
 
 class Servers:
-    """At most one running server: asking for another stops the one before, so two cores suffice."""
+    """At most one running server in a test process: asking for another stops the one before."""
 
     def __init__(self, *known: Server) -> None:
         self._known = {server.name: server for server in known}

@@ -9,8 +9,11 @@ from vllm_vlinders.compat.pytest_runs import Outcomes
 
 OURS = {
     "patches": ("tests/patches",),
-    # The tests of that one file start another release by themselves.
-    "integration": ("tests/integration", "--ignore=tests/integration/test_release.py"),
+    "integration": (
+        *("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
+        # The tests of that one file start another release by themselves.
+        *("tests/integration", "--ignore=tests/integration/test_release.py"),
+    ),
 }
 """The tests of this project that run on each release: a name for each set, and what pytest is given."""
 
