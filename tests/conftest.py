@@ -10,6 +10,7 @@ settings.register_profile(
 )
 settings.load_profile("vlinders")
 
+pytest.register_assert_rewrite("proxy", "second_count", "traffic")
 SHARED_SERVERS = ("scheduled", "data_parallel", "patched", "release")
 
 

@@ -120,17 +120,26 @@ class Recorder:
         self._active.inc()
 
     def end(self, who: Who, status: int, tokens: Tokens, times: Times) -> None:
-        """Note that it has ended, with HTTP status `status`."""
-        self._active.dec()
+        """Note that it has ended, with HTTP status `status`.
+
+        Another process may answer a scrape meanwhile: what a request counts as comes after what it used, and
+        that it is active no more comes last.
+        """
+        try:
+            self._record(who, status, tokens, times)
+        finally:
+            self._active.dec()
+
+    def _record(self, who: Who, status: int, tokens: Tokens, times: Times) -> None:
         tenant, model, more = self.tenant(who.tenant), self._model(who.model), self._principal(who)
         key = (tenant, model, who.band, who.route, status, *more.values())
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._open(tenant, model, who, status, more)
-        series[0].inc()
-        series[1].observe(times)
         if tokens.prompt or tokens.completion:
             self._usage_of(tenant, model, more).add(tokens, self._quotas.price_of(who.model))
+        series[1].observe(times)
+        series[0].inc()
 
     def add_tokens(self, who: Who, tokens: Tokens) -> None:
         """Count tokens, and what they cost."""
