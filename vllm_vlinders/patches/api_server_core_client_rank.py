@@ -80,8 +80,12 @@ def _show_soon(client: Any, affinity: Affinity) -> None:
 
 
 def _loads(client: Any) -> list[float]:
-    """Return the load of each rank as vLLM's balancer estimates it: the last report, or what is in flight from here."""
+    """Return the load of each rank: the last report to vLLM's balancer, or what is in flight from here if that is more.
+
+    The balancer itself takes the latter times the number of API servers, as if all others had sent as much. That
+    spreads a burst, but where little runs it would send sessions away from ranks that are not crowded.
+    """
     return [
-        max(client.client_count * client.engine_inflight[engine], waiting + running)
+        max(client.engine_inflight[engine], waiting + running)
         for engine, (waiting, running, *_) in zip(client.core_engines, client.lb_engines, strict=False)
     ]
