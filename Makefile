@@ -100,6 +100,8 @@ scenarios: setup deep-model ## run the scheduling scenarios, stock and ours in t
 	cd benchmarks && ../$(BIN)/python -m scenarios --write ../docs
 
 session-scenarios: setup model ## run the session scenarios, stock and ours in turns; write docs/benchmarks.md
+	@$(BIN)/python scripts/make_tiny_model.py --wide
+	@$(BIN)/python -m pip install -q -c requirements/constraints-cpu.txt matplotlib
 	cd benchmarks && ../$(BIN)/python -m scenarios.sessions --write ../docs
 
 image-test: setup model ## build the images on a base made by debootstrap and run them (root, buildah, debootstrap, podman)

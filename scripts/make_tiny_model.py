@@ -21,6 +21,7 @@ SPARE = 8  # Places left at the end of the vocabulary, for tests that need token
 HIDDEN = 128
 LAYERS = 2
 DEEP_LAYERS = 20
+WIDE_HIDDEN, WIDE_LAYERS = 512, 8
 CONTEXT = 16384
 HEADS = 4
 RANK = 8
@@ -61,8 +62,8 @@ def make_tokenizer(folder: Path) -> None:
     wrapped.save_pretrained(folder)
 
 
-def make_model(folder: Path, layers: int = LAYERS) -> None:
-    """Save a Llama of so many layers with random weights, and its tokenizer."""
+def make_model(folder: Path, layers: int = LAYERS, hidden: int = HIDDEN) -> None:
+    """Save a Llama of so many layers and of that hidden size with random weights, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -71,8 +72,8 @@ def make_model(folder: Path, layers: int = LAYERS) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=4 * HIDDEN,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
@@ -132,6 +133,14 @@ def make_deep(models: Path = MODELS) -> Path:
     return deep
 
 
+def make_wide(models: Path = MODELS) -> Path:
+    """Return the folder of a model whose prefill is what its first tokens wait for, making it if it is missing."""
+    wide = models / "tiny-wide"
+    if not wide.exists():
+        with_partial(wide, lambda folder: make_model(folder, WIDE_LAYERS, WIDE_HIDDEN))
+    return wide
+
+
 def with_partial(folder: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a folder that appears under its name only when it is whole."""
     partial = folder.with_name(f"{folder.name}.partial")
@@ -146,11 +155,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=MODELS, help="folder to make them in")
     parser.add_argument("--deep", action="store_true", help="make the one of tests and benchmarks, too")
+    parser.add_argument("--wide", action="store_true", help="make the one of the session scenarios, too")
     arguments = parser.parse_args()
     for folder in make(arguments.models):
         print(f"Demo model: {folder}")
     if arguments.deep:
         print(f"Deep model: {make_deep(arguments.models)}")
+    if arguments.wide:
+        print(f"Wide model: {make_wide(arguments.models)}")
 
 
 if __name__ == "__main__":

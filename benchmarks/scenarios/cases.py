@@ -12,7 +12,7 @@ import time
 from statistics import mean, quantiles
 from typing import Any
 
-from scenarios import conversations
+from scenarios import conversations, two_ranks
 from scenarios.engine import Engine
 
 Figures = dict[str, float]
@@ -140,5 +140,6 @@ def plain(contender: str) -> Figures:
 
 
 if __name__ == "__main__":
-    case = globals().get(sys.argv[1]) or getattr(conversations, sys.argv[1])
+    known = globals() | vars(conversations) | vars(two_ranks)
+    case = known[sys.argv[1]]
     print("FIGURES " + json.dumps(case(sys.argv[2])))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import random
+from statistics import mean
 
 from scenarios.engine import Engine, Measured
 
 Figures = dict[str, float]
 HIT_RATE, NOISE_RATE = "hit rate of sessions, %", "tokens of noise a step"
+LATER_TTFT = "mean TTFT of turns 2 to 6, ms"
 SESSIONS, TURNS = 8, 6
-_SAID, _ANSWERED = 64, 64
-_NOISE_PROMPT, _NOISE_ANSWER = 384, 32
+SAID, ANSWERED = 64, 64
+NOISE_PROMPT, NOISE_ANSWER = 384, 32
 _PAUSE_STEPS = 128
 _VOCABULARY = 2000
 
 
-def sessions(contender: str, noisy: int = 0) -> Figures:
+def sessions(contender: str, noisy: int = 0, model: str = "tiny") -> Figures:
     """Eight sessions of six turns over 256 KV blocks of 32, beside clients of one-off requests without pause.
 
     Each turn adds 64 random tokens to all that was said before, and is answered by 64; then comes a pause of 128 steps.
@@ -23,7 +25,7 @@ def sessions(contender: str, noisy: int = 0) -> Figures:
     del contender
     draw = random.Random()  # fresh prompts in every run
     options = {"block_size": 32, "num_gpu_blocks_override": 256, "enable_prefix_caching": True}
-    talk = _Talk(Engine(slots=SESSIONS + 8, options=options), draw)
+    talk = _Talk(Engine(slots=SESSIONS + 8, options=options, model=model), draw)
     engine = talk.engine
     for client in range(noisy):
         talk.make_noise(client)
@@ -42,7 +44,10 @@ def sessions(contender: str, noisy: int = 0) -> Figures:
     found = engine.chosen("session")
     hits = sum(m.cached_tokens for m in found) / sum(m.prompt_tokens for m in found)
     figures = {HIT_RATE: 100 * hits, NOISE_RATE: _all_tokens(engine.chosen("noise")) / engine.steps}
-    return figures | {"steps": engine.steps}
+    if model == "tiny":  # it has next to no prefill
+        return figures | {"steps": engine.steps}
+    later = [m.seconds for name, m in engine.requests.items() if name[0] == "s" and not name.endswith(" 1")]
+    return figures | {LATER_TTFT: 1000 * mean(later), "steps": engine.steps}
 
 
 def _all_tokens(found: list[Measured]) -> int:
@@ -62,10 +67,10 @@ class _Talk:
 
     def say(self, number: int) -> None:
         """Begin the next turn of a session."""
-        self._said[number] += self._random(_SAID)
+        self._said[number] += self._random(SAID)
         self._turn[number] += 1
         name = f"session {number} {self._turn[number]}"
-        self.engine.add_tokens(name, self._said[number].copy(), _ANSWERED, session=f"s{number}")
+        self.engine.add_tokens(name, self._said[number].copy(), ANSWERED, session=f"s{number}")
 
     def heard(self, name: str, number: int) -> bool:
         """Take in the answer of a turn; tell whether there is another one."""
@@ -76,10 +81,15 @@ class _Talk:
     def make_noise(self, client: int) -> None:
         """Send a request that nobody continues."""
         self._noises += 1
-        self.engine.add_tokens(f"noise {client} {self._noises}", self._random(_NOISE_PROMPT), _NOISE_ANSWER)
+        self.engine.add_tokens(f"noise {client} {self._noises}", self._random(NOISE_PROMPT), NOISE_ANSWER)
 
     def _random(self, length: int) -> list[int]:
-        return [self._draw.randrange(10, _VOCABULARY) for _ in range(length)]
+        return some_tokens(self._draw, length)
+
+
+def some_tokens(draw: random.Random, length: int) -> list[int]:
+    """Return a random prompt."""
+    return [draw.randrange(10, _VOCABULARY) for _ in range(length)]
 
 
 def sessions_noise_4(contender: str) -> Figures:
@@ -90,3 +100,8 @@ def sessions_noise_4(contender: str) -> Figures:
 def sessions_noise_8(contender: str) -> Figures:
     """The same with eight."""
     return sessions(contender, 8)
+
+
+def sessions_wide(contender: str) -> Figures:
+    """With eight, and a model whose prefill takes time: hidden size 512, eight layers."""
+    return sessions(contender, 8, model="tiny-wide")

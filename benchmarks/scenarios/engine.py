@@ -18,7 +18,10 @@ MODELS = Path(__file__).resolve().parents[2] / ".models"
 
 @dataclass
 class Measured:
-    """What became of a request, in steps since the start; -1: not yet."""
+    """What became of a request, in steps since the start; -1: not yet.
+
+    `seconds` is the time of the machine until its first token.
+    """
 
     added: int
     prompt_tokens: int = 0
@@ -27,6 +30,8 @@ class Measured:
     tokens: int = 0
     cached_tokens: int = 0
     text: list[int] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
+    seconds: float = float("inf")
 
     @property
     def wait(self) -> float:
@@ -96,6 +101,7 @@ class Engine:
             measured.cached_tokens = output.num_cached_tokens or 0
             if measured.tokens and measured.first_token < 0:
                 measured.first_token = self.steps
+                measured.seconds = time.perf_counter() - measured.begun
             if output.finished:
                 measured.ended = self.steps
                 ended.append(output.request_id)
