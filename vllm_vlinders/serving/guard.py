@@ -90,13 +90,21 @@ async def authorize(exchange: Exchange) -> None:
 
 
 def hide_keys(exchange: Exchange) -> None:
-    """Take out of the address the secrets of keys that a client has put there: access logs print it."""
+    """Take out of the address the secrets of keys that a client has put there: access logs print it.
+
+    Raises:
+        RequestError: the query is not UTF-8, on which whoever reads it would break (400).
+    """
     scope = exchange.scope
     if PREFIX in scope["path"]:
         scope["path"] = redact(scope["path"])
-    query = scope.get("query_string", b"").decode("latin-1")
+    try:
+        query = scope.get("query_string", b"").decode()
+    except UnicodeDecodeError:
+        message = "the query of the address is not UTF-8; percent-encode it"
+        raise RequestError(message, code="invalid_query") from None
     if PREFIX in unquote(query):
-        scope["query_string"] = "&".join(map(_without_key, query.split("&"))).encode("latin-1")
+        scope["query_string"] = "&".join(map(_without_key, query.split("&"))).encode()
 
 
 def _without_key(part: str) -> str:
