@@ -7,6 +7,7 @@ MODEL ?= demo
 PORT ?= 8000
 ARGS ?=
 JOBS ?= 2
+FUZZ_SECONDS ?= 60
 SUPPORTED ?= 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0 0.33.0
 RESULTS := vllm_vlinders/compat/results.json
 
@@ -16,13 +17,13 @@ export PYTHON
 # With bytecode at hand each process of vLLM starts in half the time.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
+.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream fuzz \
     compat compat-check compat-oldest compat-scan compat-report metric-table dashboard prometheus bench scenarios \
     session-scenarios image-test dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@echo "  Variables: PYTHON, VENV, VLLM_VERSION (setup), VLLM (release), MODEL, PORT, ARGS (serve), JOBS (pytest)"
+	@echo "  Variables: PYTHON, VENV, VLLM_VERSION (setup), VLLM (release), MODEL, PORT, ARGS (serve), JOBS (pytest), FUZZ_SECONDS"
 
 setup: ## make .venv with vLLM and vlinders in its bin
 	@scripts/setup.sh --venv $(VENV) --vllm $(VLLM_VERSION)
@@ -91,6 +92,10 @@ prometheus: setup ## run a Prometheus on a live server (needs Debian's package p
 compat-report: setup ## write COMPATIBILITY.md, the page and the badge from the table of results
 	$(BIN)/vlinders compat report --markdown COMPATIBILITY.md --html docs/compatibility.html \
 	    --badge docs/compatibility-badge.json
+
+fuzz: setup ## fuzz requests through the whole pipeline, led by coverage, for FUZZ_SECONDS
+	@$(BIN)/python -m pip install -q -c requirements/constraints-cpu.txt atheris
+	$(BIN)/python tests/fuzz/fuzz_requests.py -max_total_time=$(FUZZ_SECONDS)
 
 bench: setup model ## run the micro benchmarks
 	$(BIN)/python -m pytest benchmarks -s --benchmark-columns=min,median,max,rounds
