@@ -84,6 +84,7 @@ setup(
         "redis": ["redis>=5.0"],
         "sentry": ["sentry-sdk>=2.30"],
         "test": [
+            "accelerate>=1.10",
             "aiohttp>=3.10",
             "httpx>=0.27",
             "hypothesis>=6.100",

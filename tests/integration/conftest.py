@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -33,6 +34,8 @@ from server import (
     STATE,
     Server,
     Servers,
+    clean_environment,
+    free_port,
     two_ranks,
 )
 
@@ -64,6 +67,8 @@ FAR = tuple(
     for number in (1, 2)
 )
 """Two more servers, stock ones, which the router of `scheduled` knows as the replicas of one model."""
+ELSEWHERE_URL = f"http://127.0.0.1:{free_port()}"
+"""Where a server that is not vLLM may answer for the router of `scheduled`."""
 MODELS = {
     NAME: {"capabilities": ["complex_reasoning", "architecture_design"], "cost": 0.03},
     LORA_NAME: {"capabilities": ["simple_chat"], "cost": 0.002, "speed": "fast"},
@@ -82,6 +87,11 @@ ROUTING = {
                 "rest_seconds": 0.2,
                 "failures": 1,
             },
+        },
+        "elsewhere": {
+            "cost": 0.03,
+            "quality": 0.3,
+            "upstream": {"urls": [ELSEWHERE_URL], "model": str(MODEL), "health_seconds": 0.2, "rest_seconds": 0.2},
         },
         **MODELS,
     },
@@ -180,6 +190,25 @@ def far(servers: Servers, _far: None) -> tuple[Server, ...]:
     for each in started:
         each.result()
     return FAR
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[str]:
+    """The address of `transformers serve`, which `scheduled` knows as the upstream of one more model."""
+    host, port = ELSEWHERE_URL.removeprefix("http://").split(":")
+    program = str(Path(sys.executable).with_name("transformers"))
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [program, "serve", str(MODEL), "--device", "cpu", "--host", host, "--port", port],
+            env=clean_environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield ELSEWHERE_URL
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,11 @@ COMMON = (
 )
 
 
-@pytest.fixture
-def draining(servers: Servers) -> Iterator[Server]:
+@pytest.fixture(params=[1, 2], ids=["one API server", "two API servers"])
+def draining(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of this test alone: it does not survive it."""
     servers.stop()
-    server = Server("draining", COMMON, PATCHED)
+    server = Server("draining", (*COMMON, "--api-server-count", str(request.param)), PATCHED)
     server.start()
     yield server
     server.stop()

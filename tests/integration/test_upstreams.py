@@ -54,7 +54,9 @@ def kill(server: Server) -> None:
 def all_up(gateway: Server, number: int) -> bool:
     with gateway.client() as client:
         text = client.get("/metrics").text
-    return len(re.findall(r"^vlinders_route_upstream_up\{.*\} 1\.0$", text, re.MULTILINE)) == number
+    return (
+        len(re.findall(r'^vlinders_route_upstream_up\{model="far",.*\} 1\.0$', text, re.MULTILINE)) == number
+    )
 
 
 @pytest.fixture
