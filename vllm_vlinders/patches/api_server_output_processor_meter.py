@@ -33,6 +33,8 @@ class OutputProcessorMeter(VLLMPatch):
     remove_when = "vLLM tells a plugin usage and times of each request, by its own id, however it ended"
     relies_on = (
         "vllm.v1.engine.output_processor:RequestState.__init__",
+        "vllm.v1.engine.output_processor:RequestState.make_request_output",
+        "vllm.v1.engine.parallel_sampling:ParentRequest.get_outputs",
         "vllm.v1.engine:EngineCoreOutput",
         f"{_STATS}:RequestStateStats",
         f"{_STATS}:IterationStats.update_from_output",
@@ -60,6 +62,8 @@ class OutputProcessorMeter(VLLMPatch):
         )
         for each in seen:
             _count(each)
+        for each in reversed(seen):
+            _count_cached_at_the_end(each)
         return result
 
 
@@ -92,9 +96,33 @@ def _count(seen: _Seen) -> None:
     if first:
         if tokens and meter.first_token is None:
             meter.first_token = time.perf_counter()
-        if output.prefill_stats is not None and (state.parent_req is None or state.request_index == 0):
-            meter.cached += output.prefill_stats.num_cached_tokens
+        if state.parent_req is None or (_streams(state) and _not_yet(state.parent_req)):
+            meter.cached += state.num_cached_tokens
         if state.stats is not None and state.stats.scheduled_ts:
             meter.queued.append(state.stats.scheduled_ts - state.stats.queued_ts)
     if exchange.finished:
         tell_late(exchange)
+
+
+def _count_cached_at_the_end(seen: _Seen) -> None:
+    """Count the cached tokens of n answers that come at once.
+
+    vLLM's usage has those of the answer that ended last; in a stream, of the one that began first.
+    """
+    state, parent = seen.state, seen.state.parent_req
+    if parent is None or _streams(state) or parent.child_requests:
+        return
+    if _not_yet(parent):
+        seen.exchange.meter.cached += state.num_cached_tokens
+
+
+def _streams(state: Any) -> bool:
+    return bool(state.output_kind.name != "FINAL_ONLY")
+
+
+def _not_yet(parent: Any) -> bool:
+    """Tell whether this is the first time that it is asked of `parent`."""
+    if getattr(parent, "vlinders_cached", False):
+        return False
+    parent.vlinders_cached = True
+    return True
