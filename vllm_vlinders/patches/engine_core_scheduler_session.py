@@ -23,7 +23,11 @@ class SchedulerSession(VLLMPatch):
     why = "What crosses to the engine core in trace_headers would be sent back with each token."
     upstream = "none: vLLM has no metadata of plugins on a request"
     remove_when = "vLLM serialises metadata of plugins with EngineCoreRequest"
-    relies_on = ("vllm.v1.request:Request.__init__", "vllm.v1.core.sched.output:NewRequestData")
+    relies_on = (
+        "vllm.v1.request:Request.__init__",
+        "vllm.v1.core.sched.output:NewRequestData",
+        "vllm.v1.core.sched.output:SchedulerOutput",
+    )
     fingerprints = FINGERPRINTS
 
     def add_request(self: Any, request: Any) -> None:
@@ -43,6 +47,7 @@ class SchedulerSession(VLLMPatch):
             session = getattr(request, "vlinders_session", None)
             tenant = None if session is None else session.tenant
             board.count(tenant, request.num_prompt_tokens, new.num_computed_tokens)
-        if board.changed:
+        if board.changed or output.finished_req_ids:  # what ended has left blocks behind
+            board.changed = True
             show(self, board)
         return output
