@@ -14,6 +14,7 @@ pytest.register_assert_rewrite("proxy", "second_count", "traffic")
 SHARED_SERVERS = ("scheduled", "data_parallel", "patched", "release")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name groups for ``pytest -n 2 --dist loadgroup``: the tests of a shared server, else those of a file."""
     for item in items:

@@ -38,5 +38,9 @@ def test_every_line_of_a_request_says_whose_it_is(scheduled: Server) -> None:
     assert len({line["session"] for line in lines}) == 1
     assert lines[-1]["model"] == NAME
     assert "a-secret-session" not in scheduled.log
-    (line,) = lines_about((Path(STATE.name) / "requests.jsonl").read_text(), name)
+    requests = Path(STATE.name) / "requests.jsonl"
+    while not (about := lines_about(requests.read_text(), name)):  # it is written after the answer
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (line,) = about
     assert (line["status"], line["path"], line["completion_tokens"]) == (200, "/v1/completions", 6)

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import jwt
@@ -44,15 +45,21 @@ JWKS = {
 
 
 def claims(**changes: Any) -> dict[str, Any]:
+    """Return the claims of a token; None leaves one out, a time span is one from now."""
+    now = time.time()
     whole = {
         "iss": ISSUER,
         "aud": AUDIENCE,
-        "exp": time.time() + 600,
+        "exp": now + 600,
         "sub": "ann",
         "tenant": "acme",
         "role": "user",
     }
-    return {name: value for name, value in {**whole, **changes}.items() if value is not None}
+    given = {name: value for name, value in {**whole, **changes}.items() if value is not None}
+    return {
+        name: now + value.total_seconds() if isinstance(value, timedelta) else value
+        for name, value in given.items()
+    }
 
 
 def token(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "r", **changes: Any) -> str:
@@ -118,9 +125,9 @@ def test_the_signature_cannot_be_left_out_or_made_with_what_is_public() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"exp": time.time() - 60}, "expired"),
-        ({"nbf": time.time() + 600}, "not_yet_valid"),
-        ({"iat": time.time() + 600}, "not_yet_valid"),
+        ({"exp": timedelta(seconds=-60)}, "expired"),
+        ({"nbf": timedelta(minutes=10)}, "not_yet_valid"),
+        ({"iat": timedelta(minutes=10)}, "not_yet_valid"),
         ({"exp": None}, "token_MissingRequiredClaimError"),
         ({"aud": "other"}, "token_InvalidAudienceError"),
         ({"aud": None}, "token_MissingRequiredClaimError"),
