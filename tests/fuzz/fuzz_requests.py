@@ -18,12 +18,12 @@ from typing import Any
 
 import atheris
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "auth"))
 with atheris.instrument_imports(include=["vllm_vlinders"]):
+    from guarded_site import PEPPER, Site
+
     from vllm_vlinders.serving.access import active_access, install, open_access
     from vllm_vlinders.settings import active_settings
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "auth"))
-from guarded_site import PEPPER, Site
 
 OPEN = {"/health", "/ping"}
 PATHS = ("/health", "/v1/models", "/v1/chat/completions", "/v1/load_lora_adapter", "/metrics", "/mounted/deep",
