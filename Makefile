@@ -55,7 +55,7 @@ unit: setup ## run the tests that need no vLLM
 	$(BIN)/python -m pytest tests/unit
 
 pytest: setup deep-model release ## run the unit, patch, deployment and integration tests, the longest first
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder \
+	$(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder \
 	    tests/integration tests/patches tests/deployment tests/unit
 
 test: lint typecheck deep-model ## run every check: style, types, vLLM's own short tests, all of ours

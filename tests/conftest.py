@@ -1,5 +1,8 @@
 """What all tests share: how hypothesis searches, and which stay together when two processes share the work."""
 
+from pathlib import PurePosixPath
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -11,13 +14,34 @@ settings.register_profile(
 settings.load_profile("vlinders")
 
 pytest.register_assert_rewrite("proxy", "second_count", "traffic")
-SHARED_SERVERS = ("scheduled", "data_parallel", "patched", "release")
+SHARED = {
+    "test_data_parallel": "data_parallel",
+    "test_data_parallel_metrics": "data_parallel",
+    "test_sessions": "data_parallel",
+    "test_patched_priority": "patched",
+    "test_patched_requests": "patched",
+    "test_stock_unchanged": "patched",
+    "test_behind_nginx": "patched",
+    "test_routing": "scheduled",
+    "test_scheduled_logs": "scheduled",
+    "test_scheduled_metrics": "scheduled",
+    "test_scheduled_prometheus": "scheduled",
+    "test_scheduled_traces": "scheduled",
+    "test_scheduling": "scheduled",
+    "test_upstream_not_vllm": "scheduled",
+    "test_upstreams": "scheduled",
+}
+"""Files of integration tests, and the server that they share."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads them
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name groups for ``pytest -n 2 --dist loadgroup``: the tests of a shared server, else those of a file."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        server = next((name for name in SHARED_SERVERS if name in fixtures), None)
-        item.add_marker(pytest.mark.xdist_group(server or item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process run all tests of a server, or of a file, where several share the work (``pytest -n 2``)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return SHARED.get(PurePosixPath(file).stem, file)
+
+    return ByServer(config, log)

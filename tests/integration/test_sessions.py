@@ -97,19 +97,22 @@ def test_every_session_finds_all_of_its_prefix_again_and_others_do_not(
     assert not any(name in str(status) for name in ids)
 
 
-def test_one_session_can_be_looked_up_and_its_id_is_not_repeated(
-    data_parallel: Server, ids: list[str]
+def test_a_session_is_shown_once_its_request_has_ended_and_its_id_is_not_repeated(
+    data_parallel: Server,
 ) -> None:
-    complete(data_parallel, some_tokens(PROMPT), ids[0])
-    shown(data_parallel, lambda status: status["sessions"] >= 1)
+    before = shown(data_parallel, lambda _: True)["sessions"]
+    name = f"one more conversation {random.random()}"
 
+    complete(data_parallel, some_tokens(PROMPT), name)
+
+    after = shown(data_parallel, lambda status: status["sessions"] > before)
+    assert after["sessions"] == before + 1
     with data_parallel.client() as client:
-        known = client.get("/vlinders/sessions", params={"session": ids[0]})
-        unknown = client.get("/vlinders/sessions", params={"session": ids[0], "tenant": "another"})
-
+        known = client.get("/vlinders/sessions", params={"session": name})
+        unknown = client.get("/vlinders/sessions", params={"session": name, "tenant": "another"})
     assert known.status_code == httpx.codes.OK
     assert known.json()["kept"]
-    assert ids[0] not in known.text
+    assert name not in known.text
     assert unknown.status_code == httpx.codes.NOT_FOUND
     assert httpx.get(f"{data_parallel.url}/vlinders/sessions").status_code == httpx.codes.UNAUTHORIZED
 

@@ -10,7 +10,7 @@ from vllm_vlinders.compat.pytest_runs import Outcomes
 OURS = {
     "patches": ("tests/patches",),
     "integration": (
-        *("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
+        *("-n", "2", "--no-loadscope-reorder"),
         # The tests of that one file start another release by themselves.
         *("tests/integration", "--ignore=tests/integration/test_release.py"),
     ),
