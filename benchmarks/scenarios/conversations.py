@@ -27,14 +27,15 @@ def sessions(contender: str, noisy: int = 0, model: str = "tiny") -> Figures:
     options = {"block_size": 32, "num_gpu_blocks_override": 256, "enable_prefix_caching": True}
     talk = _Talk(Engine(slots=SESSIONS + 8, options=options, model=model), draw)
     engine = talk.engine
-    for client in range(noisy):
-        talk.make_noise(client)
+    noises = {client: client * NOISE_ANSWER // noisy for client in range(noisy)}  # not in lockstep
     due = {number: number * _PAUSE_STEPS // SESSIONS for number in range(SESSIONS)}
     while talk.turns_left:
         for number, step in list(due.items()):
             if step <= engine.steps:
                 del due[number]
                 talk.say(number)
+        for client in [client for client, step in noises.items() if step == engine.steps]:
+            talk.make_noise(client)
         for name in engine.step() if engine.busy else engine.idle():
             kind, number, _ = name.split()
             if kind == "noise":
