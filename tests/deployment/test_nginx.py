@@ -86,8 +86,9 @@ def nginx(tmp_path: Path, upstreams: dict[str, Upstream]) -> Iterator[Nginx]:
 
 
 def homes(nginx: Nginx) -> dict[str, str]:
-    """Return which server answers each session."""
-    with httpx.Client(base_url=nginx.url, timeout=60) as client:
+    """Return which server answers each session; by new connections, as a reload ends those that are idle."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=nginx.url, timeout=60, limits=limits) as client:
         answers = {name: client.post("/who", headers={"X-Session-Id": name}) for name in SESSIONS}
     assert {answer.status_code for answer in answers.values()} == {200}
     return {name: answer.json()["name"] for name, answer in answers.items()}
