@@ -63,7 +63,8 @@ class OutputProcessorMeter(VLLMPatch):
         for each in seen:
             _count(each)
         for each in reversed(seen):
-            _count_cached_at_the_end(each)
+            if each.state.parent_req is not None:  # one of n answers
+                _count_cached_at_the_end(each)
         return result
 
 
@@ -110,9 +111,7 @@ def _count_cached_at_the_end(seen: _Seen) -> None:
     vLLM's usage has those of the answer that ended last; in a stream, of the one that began first.
     """
     state, parent = seen.state, seen.state.parent_req
-    if parent is None or _streams(state) or parent.child_requests:
-        return
-    if _not_yet(parent):
+    if not _streams(state) and not parent.child_requests and _not_yet(parent):
         seen.exchange.meter.cached += state.num_cached_tokens
 
 
