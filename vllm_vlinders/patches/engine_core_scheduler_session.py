@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
-from vllm_vlinders.patches.session_board import board_of, show
+from vllm_vlinders.patches.session_board import board_of, keeps_other_blocks, show
 from vllm_vlinders.patching.declare import VLLMPatch
 from vllm_vlinders.scheduling.tags import session_in, without_session
 
@@ -47,7 +47,8 @@ class SchedulerSession(VLLMPatch):
             session = getattr(request, "vlinders_session", None)
             tenant = None if session is None else session.tenant
             board.count(tenant, request.num_prompt_tokens, new.num_computed_tokens)
-        if board.changed or output.finished_req_ids:  # what ended has left blocks behind
+        if output.finished_req_ids and keeps_other_blocks(self):
             board.changed = True
+        if board.changed:
             show(self, board)
         return output

@@ -22,14 +22,23 @@ def board_of(scheduler: Any) -> Board:
     return board
 
 
+def keeps_other_blocks(scheduler: Any) -> bool:
+    """Tell whether other blocks are kept than the board last showed."""
+    retention = _retention(scheduler)
+    return retention is not None and retention.changed
+
+
 def show(scheduler: Any, board: Board) -> None:
     """Publish the board: at most once in `SHOW_SECONDS`, and when nothing is left to do."""
     now = time.monotonic()
     if now - board.shown_at >= SHOW_SECONDS or not scheduler.requests:
-        queue = scheduler.kv_cache_manager.block_pool.free_block_queue
-        retention: Retention | None = getattr(queue, "retention", None)
+        retention = _retention(scheduler)
         publish_facts("sessions", board.describe(retention, now))
         _expose(board, retention)
+
+
+def _retention(scheduler: Any) -> Retention | None:
+    return getattr(scheduler.kv_cache_manager.block_pool.free_block_queue, "retention", None)
 
 
 def _expose(board: Board, retention: Retention | None) -> None:

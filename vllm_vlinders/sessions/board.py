@@ -68,6 +68,7 @@ class Board:
             }
             for session in sessions[-_MOST_SHOWN:]
         }
+        retention.changed = False
         return shown | {
             "retention": True,
             "sessions": len(sessions),
@@ -79,7 +80,9 @@ class Board:
         }
 
     def _tenant(self, name: str, retention: Retention | None) -> dict[str, int]:
-        return self._tokens(name) | ({} if retention is None else {"kept_blocks": retention.held_for(name)})
+        if retention is None or name == _MORE_TENANTS:
+            return self._tokens(name)
+        return self._tokens(name) | {"kept_blocks": retention.held_for(name)}
 
     def _tokens(self, key: str) -> dict[str, int]:
         return {"prompt_tokens": self._prompt[key], "hit_tokens": self._hits[key]}

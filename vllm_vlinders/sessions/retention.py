@@ -34,6 +34,7 @@ class Retention:
     Attributes:
         most: `blocks`.
         idle: the held blocks that no request uses, by block id.
+        changed: whether other blocks are held than when somebody last looked, who resets it.
         counts: what has happened, in blocks: ``kept``, and ``dropped_…`` by reason.
     """
 
@@ -41,6 +42,7 @@ class Retention:
         self.idle: dict[int, Block] = {}
         self.counts: Counter[str] = Counter()
         self.most = blocks
+        self.changed = False
         self._tenant_most = tenant_blocks
         self._ttl = ttl_seconds
         self._block_tokens = block_tokens
@@ -85,6 +87,7 @@ class Retention:
             the blocks that are held no longer.
         """
         released = self.expire(now)
+        self.changed = True
         session = self._sessions.get(name)
         if session is None:
             session = self._sessions[name] = Session(name, tenant)
@@ -200,6 +203,7 @@ class Retention:
         shelf = self._shelves[session.tenant]
         holds, tenant_holds, idle = self._holds, shelf.holds, self.idle
         before = len(blocks)
+        self.changed = True
         for block in reversed(blocks[-number:]):
             key = block.block_id
             _release(tenant_holds, key)
