@@ -9,11 +9,8 @@ from vllm_vlinders.compat.pytest_runs import Outcomes
 
 OURS = {
     "patches": ("tests/patches",),
-    "integration": (
-        *("-n", "2", "--no-loadscope-reorder"),
-        # The tests of that one file start another release by themselves.
-        *("tests/integration", "--ignore=tests/integration/test_release.py"),
-    ),
+    # The tests of that one file start another release by themselves.
+    "integration": ("tests/integration", "--ignore=tests/integration/test_release.py"),
 }
 """The tests of this project that run on each release: a name for each set, and what pytest is given."""
 
