@@ -139,7 +139,12 @@ def servers(collector: Collector) -> Iterator[Servers]:
                 *("--num-gpu-blocks-override", str(RANK_BLOCKS)),
                 *("--worker-cls", "paced_worker.PacedWorker"),
             ),
-            {**PATCHED, **two_ranks(), "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true"},
+            {
+                **PATCHED,
+                **two_ranks(),
+                "VLINDERS_SCHEDULER__TRUST_TENANT_HEADER": "true",
+                "VLINDERS_SESSIONS__TTL_SECONDS": "100000",  # none expires while tests count them
+            },
             key=KEY,
         ),
         Server(

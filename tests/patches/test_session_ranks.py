@@ -61,8 +61,13 @@ async def main():  # as in an API server, a loop runs
     plain = [send(one, f"plain {number}") for number in range(8)]
     busy = client(0)
     crowd = [send(busy, f"crowd {number}", names[0]) for number in range(40)]
+    calm, calmly = client(0), []
+    for number in range(4):
+        calmly.append(send(calm, f"calm {number}", names[0]))
+        calm.lb_engines = [[0, calm.engine_inflight[bytes([rank])], 0.0] for rank in range(ranks)]
     explicit = send(client(0), "explicit", names[0], rank=3)
-    print("RESULT " + json.dumps({"found": found, "plain": plain, "crowd": crowd, "explicit": explicit}))
+    ranks_of = {"found": found, "plain": plain, "crowd": crowd, "calm": calmly, "explicit": explicit}
+    print("RESULT " + json.dumps(ranks_of))
 
 asyncio.run(main())
 """
@@ -110,6 +115,10 @@ def test_a_crowded_rank_spills_and_none_gets_more_than_its_bound(patched: Any) -
     assert patched["crowd"][NEVER_CROWDED // 2] in order[:2]
     assert max(counts) <= 1.25 * 40 / RANKS + 1
     assert counts[order[0]] == max(counts)
+
+
+def test_where_little_runs_a_session_stays_at_home(patched: Any) -> None:
+    assert patched["calm"] == [preference(NAMES[0], RANKS)[0]] * NEVER_CROWDED
 
 
 def test_a_rank_that_the_client_names_wins(patched: Any) -> None:
