@@ -1,9 +1,10 @@
 """Tokens a second of whole servers, side by side: stock vLLM and ours, without and with API keys.
 
-    python benchmarks/throughput.py [--rounds N] [--requests N]
+    python benchmarks/throughput.py [--model NAME] [--rounds N] [--requests N]
 
 All servers run at the same time and are asked in turns by ``vllm bench serve``, so that what slows the machine slows
-all alike. Of each round counts how a server did beside stock in the same round; the median over the rounds is shown.
+all alike. Of each round counts how a server did beside stock in the same round; the median over the rounds is shown,
+and that of the processor time which the API server took, a request.
 """
 
 from __future__ import annotations
@@ -11,53 +12,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-import httpx
+import psutil
+from servers import VLLM, clean, server, wait_for
 
-MODEL = Path(__file__).resolve().parents[1] / ".models" / "tiny-deep"
-VLLM = (sys.executable, "-m", "vllm.entrypoints.cli.main")
+MODELS = Path(__file__).resolve().parents[1] / ".models"
 OURS = {"VLLM_CUSTOM_PATCHES": "vllm_vlinders"}
 STOCK, STOCK_KEY, PLAIN, CLOSED = "stock", "stock, --api-key", "ours", "ours, auth and quotas"
+OPTIONS = ("--max-num-seqs", "32")
 BESIDE = {PLAIN: STOCK, CLOSED: STOCK_KEY}
-START_SECONDS = 600
-
-
-@contextmanager
-def server(variables: dict[str, str], *arguments: str) -> Iterator[str]:
-    """Run a server; yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [*VLLM, "serve", str(MODEL), "--served-model-name", "tiny", "--enforce-eager"]
-    command += ["--max-model-len", "1024", "--max-num-seqs", "32", "--host", "127.0.0.1", "--port", str(port)]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [*command, *arguments],
-            env=clean(VLLM_CPU_OMP_THREADS_BIND=str(max(os.sched_getaffinity(0))), **variables),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def clean(**variables: str) -> dict[str, str]:
-    """Return the environment without settings of ours or vLLM's, then `variables`."""
-    kept = {name: v for name, v in os.environ.items() if not name.startswith(("VLINDERS_", "VLLM_"))}
-    return kept | {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"} | variables
 
 
 def closed(folder: Path) -> tuple[dict[str, str], str]:
@@ -80,12 +51,12 @@ def closed(folder: Path) -> tuple[dict[str, str], str]:
     return settings, made.stdout.strip()
 
 
-def measure(url: str, key: str, requests: int, report: Path) -> float:
+def measure(url: str, key: str, model: Path, requests: int, report: Path) -> float:
     """Return the output tokens a second of a load of `requests`, 32 at a time."""
     subprocess.run(
         [
             *(*VLLM, "bench", "serve", "--backend", "openai", "--base-url", url, "--model", "tiny"),
-            *("--tokenizer", str(MODEL), "--dataset-name", "random", "--random-input-len", "64"),
+            *("--tokenizer", str(model), "--dataset-name", "random", "--random-input-len", "64"),
             *("--random-output-len", "64", "--ignore-eos", "--num-prompts", str(requests)),
             *("--max-concurrency", "32", "--disable-tqdm", "--save-result", "--result-filename", str(report)),
         ],
@@ -99,49 +70,58 @@ def measure(url: str, key: str, requests: int, report: Path) -> float:
     return float(found["output_throughput"])
 
 
-def wait_for(url: str) -> None:
-    """Wait until a server is healthy."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/health").status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.5)
-    sys.exit("a server did not start")
+def processor_seconds(url: str) -> float:
+    """Return the processor time that the API server behind an address has taken so far."""
+    port = url.rpartition(":")[2]
+    known = psutil.process_iter(["cmdline"])
+    (process,) = (each for each in known if {"serve", port} <= set(each.info["cmdline"] or ()))
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def contenders(model: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """Start all servers; yield the address of each, and the key that opens the closed ones."""
+    bound = {"VLLM_CPU_OMP_THREADS_BIND": str(max(os.sched_getaffinity(0)))}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        settings, key = closed(Path(name))
+        stock, ours = clean(**bound), clean(**bound, **OURS, XDG_STATE_HOME=name)
+        urls = {
+            STOCK: stack.enter_context(server(model, stock, *OPTIONS)),
+            PLAIN: stack.enter_context(server(model, ours, *OPTIONS)),
+            STOCK_KEY: stack.enter_context(server(model, stock, *OPTIONS, "--api-key", key)),
+            CLOSED: stack.enter_context(server(model, ours | settings, *OPTIONS)),
+        }
+        for url in urls.values():
+            wait_for(url)
+        yield urls, key
 
 
 def main() -> int:
     """Measure and print; 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=["tiny-deep", "tiny-wide"], default="tiny-wide")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--requests", type=int, default=200, help="of a server in a round")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        settings, key = closed(folder)
-        state = {"XDG_STATE_HOME": name}
-        urls = {
-            STOCK: stack.enter_context(server({})),
-            PLAIN: stack.enter_context(server(OURS | state)),
-            STOCK_KEY: stack.enter_context(server({}, "--api-key", key)),
-            CLOSED: stack.enter_context(server(settings | state)),
-        }
-        for url in urls.values():
-            wait_for(url)
-        found: dict[str, list[float]] = defaultdict(list)
+    model, requests = MODELS / arguments.model, arguments.requests
+    rates: dict[str, list[float]] = defaultdict(list)
+    costs: dict[str, list[float]] = defaultdict(list)
+    with contenders(model) as (urls, key), tempfile.NamedTemporaryFile() as report:
         for number in range(arguments.rounds + 1):
             for contender, url in urls.items():
-                rate = measure(url, key, arguments.requests, folder / "report.json")
+                before = processor_seconds(url)
+                rate = measure(url, key, model, requests, Path(report.name))
                 if number:  # the first round warms up
-                    found[contender].append(rate)
-    for contender, rates in found.items():
+                    rates[contender].append(rate)
+                    costs[contender].append(1e3 * (processor_seconds(url) - before) / requests)
+    for contender, found in rates.items():
         print(
-            f"{contender}: {min(rates):.0f} to {max(rates):.0f}, median {median(rates):.0f} tokens a second"
+            f"{contender}: {min(found):.0f} to {max(found):.0f}, median {median(found):.0f} tokens a second; "
+            f"{median(costs[contender]):.2f} ms of the API server's processor a request"
         )
     shares = {
-        ours: median(a / b for a, b in zip(found[ours], found[stock], strict=True))
+        ours: median(a / b for a, b in zip(rates[ours], rates[stock], strict=True))
         for ours, stock in BESIDE.items()
     }
     for ours, share in shares.items():

@@ -15,8 +15,10 @@ from scenarios.__main__ import Table, Target, markdown, run
 from scenarios.conversations import HIT_RATE, LATER_TTFT, NOISE_RATE
 from scenarios.two_ranks import SKEW
 
-ONE_RANK = ("sessions", "sessions_noise_4", "sessions_noise_8")
-CASES = (*ONE_RANK, "sessions_wide", "two_ranks", "two_ranks_noise_8")
+CASES = (
+    *("sessions", "sessions_noise_4", "sessions_noise_8", "sessions_wide"),
+    *("two_ranks", "two_ranks_noise_8"),
+)
 CONTENDERS = ("stock fcfs", "ours")
 _BEGIN, _END = "<!-- sessions -->\n", "<!-- end of sessions -->"
 
@@ -33,11 +35,7 @@ def targets(table: Table) -> list[Target]:
         Target("sessions_noise_8: tokens of noise a step, of stock", noise, 0.95, at_least=True),
         Target("sessions_wide: TTFT of turns 2 to 6, of stock", wide, 0.6),
         Target("two_ranks: hit rate, minus that of one rank", apart, -2, at_least=True),
-        Target(
-            "two_ranks_noise_8: load of the busier rank, of the mean",
-            skew,
-            1.25,
-        ),
+        Target("two_ranks_noise_8: load of the busier rank, of the mean", skew, 1.25),
     ]
 
 
