@@ -70,8 +70,9 @@ compat: compat-scan deep-model ## run every supported release too, and renew wha
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
 	@$(MAKE) --no-print-directory compat-report
 
-compat-check: setup ## scan every supported release
+compat-check: setup ## scan every supported release, with the example of a company's patches too
 	$(BIN)/vlinders compat scan --recorded --brief
+	PYTHONPATH=examples/acme_patches $(BIN)/vlinders compat scan --recorded --brief --patches acme_patches
 
 compat-oldest: setup deep-model ## run vLLM's own tests on the oldest supported release
 	$(BIN)/vlinders compat test --vllm $(firstword $(SUPPORTED)) --only own
