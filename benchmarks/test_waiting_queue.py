@@ -79,7 +79,8 @@ class Batch:
             if self.queue.by_priority:
                 restore_order(self.running, self.desk.least_urgent, attrgetter("priority"))
                 self.desk.least_urgent = self.running[-1]
-            self.desk.refusals()
+            self.desk.too_late()
+            self.desk.too_many()
         for _ in range(4):
             self.queue.peek_request()
             self.running.append(self.queue.pop_request())

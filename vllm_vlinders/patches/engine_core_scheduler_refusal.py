@@ -6,6 +6,8 @@ from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
 from vllm_vlinders.patching.declare import VLLMPatch
+from vllm_vlinders.scheduling.refusal import Reason
+from vllm_vlinders.scheduling.ticket import Ticket
 from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
 _SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
@@ -30,17 +32,14 @@ class SchedulerRefusal(VLLMPatch):
     fingerprints = FINGERPRINTS
 
     def schedule(self: Any, *args: Any, **options: Any) -> Any:
-        """End the requests to turn away, then schedule as vLLM does."""
-        from vllm.v1.request import RequestStatus
-
-        if isinstance(self.waiting, WaitingQueue):
-            desk = self.waiting.desk
-            for ticket, reason in desk.refusals():
-                request = ticket.request
-                if request in self.waiting or request in getattr(self, "skipped_waiting", ()):
-                    self.finish_requests(request.request_id, RequestStatus.FINISHED_ERROR)
-                    desk.refused(ticket, reason)
-        return SchedulerRefusal.original.schedule(self, *args, **options)
+        """End those that come too late, schedule as vLLM does, then end those that still wait and are too many."""
+        if not isinstance(self.waiting, WaitingQueue):
+            return SchedulerRefusal.original.schedule(self, *args, **options)
+        desk = self.waiting.desk
+        _turn_away(self, desk.too_late(), "deadline")
+        output = SchedulerRefusal.original.schedule(self, *args, **options)
+        _turn_away(self, desk.too_many(), "queue_full")
+        return output
 
     def update_from_output(self: Any, *args: Any, **options: Any) -> Any:
         """Add an output for each request that was turned away."""
@@ -54,6 +53,19 @@ class SchedulerRefusal(VLLMPatch):
                 client.outputs.append(_output(request, stop_reason))
             desk.outbox.clear()
         return outputs
+
+
+def _turn_away(scheduler: Any, tickets: list[Ticket], reason: Reason) -> None:
+    """End those of `tickets` that wait."""
+    if not tickets:
+        return
+    from vllm.v1.request import RequestStatus
+
+    for ticket in tickets:
+        request = ticket.request
+        if request in scheduler.waiting or request in getattr(scheduler, "skipped_waiting", ()):
+            scheduler.finish_requests(request.request_id, RequestStatus.FINISHED_ERROR)
+            scheduler.waiting.desk.refused(ticket, reason)
 
 
 def _output(request: Any, stop_reason: str) -> Any:

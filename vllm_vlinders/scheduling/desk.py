@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from vllm_vlinders.lazy_heap import LazyHeap
-from vllm_vlinders.scheduling.bands import since
+from vllm_vlinders.scheduling.bands import BANDS, since
 from vllm_vlinders.scheduling.ledger import Ledger
 from vllm_vlinders.scheduling.policies import Policy, Surroundings, policy_class
 from vllm_vlinders.scheduling.policies.by_key import FirstComeFirstServed
@@ -69,8 +69,9 @@ class Desk:
         self.settings = settings
         self.clock = clock
         self.cached_prefix = cached_prefix
-        self.ledger = Ledger({name: tenant.weight for name, tenant in settings.tenants.items()})
-        self.preemption = Preemption(settings.preemption, self.ledger.weight)
+        weights = {name: tenant.weight for name, tenant in settings.tenants.items()}
+        self.ledgers = [Ledger(weights) for _ in BANDS]
+        self.preemption = Preemption(settings.preemption, self.ledgers[0].weight)
         self.tickets: dict[str, Ticket] = {}
         self.step = 0
         self.counts: Counter[str] = Counter()
@@ -82,8 +83,9 @@ class Desk:
         self.outbox: list[tuple[Waiting, str]] = []
         self._policy_class = policy_class(settings.policy)
         self._policies: list[Policy] = []
-        self._surroundings = Surroundings(settings, clock, self.ledger, cached_prefix)
+        self._surroundings = Surroundings(settings, clock, self.ledgers, cached_prefix)
         self._on_policy_failure = on_policy_failure
+        self._told_failure = False
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._over_limit: dict[Ticket, None] = {}
         self._waiting: Counter[tuple[str, int]] = Counter()
@@ -106,6 +108,8 @@ class Desk:
         self.counts["policy_errors"] += 1
         if failed in self._policies:
             self._policies.remove(failed)
+        if not self._told_failure:
+            self._told_failure = True
             self._on_policy_failure(error)
 
     def arrive(self, request: Waiting) -> Ticket:
@@ -119,14 +123,13 @@ class Desk:
             self.finished(request.request_id)
             before = None
         if before is not None and not request.resumable:
-            self.ledger.wait(before.tenant)
-            self._enter(before)
+            self._return(before)
             return before
         ticket = self._draw(request) if before is None else self._renew(before, request)
         self._back += 1
         ticket.place = self._back
-        self.ledger.arrive(ticket.tenant)
-        self._enter(ticket)
+        self.ledgers[ticket.band].arrive(ticket.tenant)
+        self._waiting[ticket.tenant, ticket.band] += 1
         return ticket
 
     def come_back(self, request: Waiting) -> Ticket:
@@ -139,15 +142,13 @@ class Desk:
             if not self.making_room:
                 self.counts["preemptions_vllm"] += 1
             ticket.queued = self.clock()
-        self.ledger.wait(ticket.tenant)
-        self._enter(ticket)
+        self._return(ticket)
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Note that `ticket` is in no queue any more."""
         self._waiting[ticket.tenant, ticket.band] -= 1
-        self._over_limit.pop(ticket, None)
-        self.ledger.leave(ticket.tenant)
+        self.ledgers[ticket.band].leave(ticket.tenant)
 
     def started(self, request_id: str) -> None:
         """Note that a request runs for the first time."""
@@ -167,6 +168,7 @@ class Desk:
         if ticket is None:
             return
         self._deadlines.discard(ticket)
+        self._over_limit.pop(ticket, None)
         self._live[ticket.tenant] -= 1
         if not self._live[ticket.tenant]:
             del self._live[ticket.tenant]
@@ -177,16 +179,31 @@ class Desk:
             except Exception as error:  # noqa: BLE001 - a company's policy may raise anything
                 self.policy_failed(policy, error)
 
-    def refusals(self) -> list[tuple[Ticket, Reason]]:
-        """Return those to turn away now, and why; the caller ends them and calls `refused`."""
-        refused: list[tuple[Ticket, Reason]] = [(ticket, "queue_full") for ticket in self._over_limit]
-        self._over_limit.clear()
+    def too_late(self) -> list[Ticket]:
+        """Return those whose deadlines have passed; the caller ends them and calls `refused`."""
+        late = []
         now = self.clock() if self._deadlines else 0.0
         while self._deadlines and self._deadlines.first_key() <= now:
-            ticket = self._deadlines.first()
-            self._deadlines.discard(ticket)
-            refused.append((ticket, "deadline"))
-        return refused
+            late.append(self._deadlines.first())
+            self._deadlines.discard(late[-1])
+        return late
+
+    def too_many(self) -> list[Ticket]:
+        """Return those that wait beyond the limit of their tenant and band, the latest of them.
+
+        The caller, who asks after the step's requests have left the queue, ends them and calls `refused`.
+        """
+        if not self._over_limit:
+            return []
+        left = Counter(self._waiting)
+        many = []
+        for ticket in reversed(self._over_limit):
+            limit = self.settings.max_queue_of(ticket.tenant)
+            if limit is not None and left[ticket.tenant, ticket.band] > limit:
+                left[ticket.tenant, ticket.band] -= 1
+                many.append(ticket)
+        self._over_limit.clear()
+        return many
 
     def refused(self, ticket: Ticket, reason: Reason) -> None:
         """Note that a request has been turned away, for its client to be told."""
@@ -218,11 +235,12 @@ class Desk:
                 continue
             ticket.charged = end
             prompt = min(end, ticket.prompt_tokens) - begin if begin < ticket.prompt_tokens else 0
-            self._serve(ticket.tenant, prompt, end - begin - prompt)
+            self._serve(ticket, prompt, end - begin - prompt)
 
-    def _serve(self, tenant: str, prompt: int, output: int) -> None:
+    def _serve(self, ticket: Ticket, prompt: int, output: int) -> None:
         settings = self.settings
-        self.ledger.charge(tenant, prompt * settings.input_weight + output * settings.output_weight)
+        service = prompt * settings.input_weight + output * settings.output_weight
+        self.ledgers[ticket.band].charge(ticket.tenant, service)
 
     def _draw(self, request: Waiting) -> Ticket:
         tags, request.trace_headers = decode(request.trace_headers)
@@ -258,5 +276,6 @@ class Desk:
             deadline=deadline,
         )
 
-    def _enter(self, ticket: Ticket) -> None:
+    def _return(self, ticket: Ticket) -> None:
+        self.ledgers[ticket.band].wait(ticket.tenant)
         self._waiting[ticket.tenant, ticket.band] += 1

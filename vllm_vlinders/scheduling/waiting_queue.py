@@ -107,6 +107,14 @@ class WaitingQueue(Generic[R]):
             self._head_step = self.desk.step
         return self._head
 
+    def most_urgent(self) -> Ticket | None:
+        """Return the ticket of the highest band where the policy keeps bands apart; the queue is not empty."""
+        return self._ask(self._policy_most_urgent)
+
+    def put_first(self, ticket: Ticket) -> None:
+        """Make a waiting ticket the first for this step, whatever the policy says."""
+        self._head, self._head_step = ticket, self.desk.step
+
     def outranks(self, other: WaitingQueue[R]) -> bool:
         """Tell whether the first request here comes before the first one of `other`; none is empty."""
         return bool(self._ask(lambda: self._policy.rank(self.head()) < other._rank_of_head()))
@@ -131,6 +139,9 @@ class WaitingQueue(Generic[R]):
     def __getitem__(self, index: int) -> R:
         """Return the request at `index` of the order; linear, for inspection."""
         return list(self)[index]
+
+    def _policy_most_urgent(self) -> Ticket | None:
+        return self._policy.most_urgent()
 
     def _rank_of_head(self) -> Any:
         return self._policy.rank(self.head())

@@ -108,7 +108,9 @@ def main(total: int) -> None:
         "left": {
             "tickets": len(desk.tickets),
             "blocks": free - pool.get_num_free_blocks(),
-            "waiting": len(scheduler.waiting) + len(scheduler.running) + len(desk.ledger._waiting),
+            "waiting": len(scheduler.waiting)
+            + len(scheduler.running)
+            + sum(len(ledger._waiting) for ledger in desk.ledgers),
             "deadlines": len(desk._deadlines),
         },
     }

@@ -25,10 +25,10 @@ def test_deadlines_that_pass_are_refused_once() -> None:
     soon, late, never = FakeRequest(start_within=1), FakeRequest(start_within=9), FakeRequest()
     for request in (never, late, soon):
         queue.add_request(request)
-    assert desk.refusals() == []
+    assert desk.too_late() == []
     clock.now += 2
-    assert [(t.request, reason) for t, reason in desk.refusals()] == [(soon, "deadline")]
-    assert desk.refusals() == []
+    assert [ticket.request for ticket in desk.too_late()] == [soon]
+    assert desk.too_late() == []
 
 
 def test_what_has_started_or_left_has_no_deadline_any_more() -> None:
@@ -43,7 +43,7 @@ def test_what_has_started_or_left_has_no_deadline_any_more() -> None:
     queue.remove_request(left)
     desk.finished(left.request_id)
     clock.now += 5
-    assert desk.refusals() == []
+    assert desk.too_late() == []
 
 
 def test_a_queue_limit_is_per_tenant_and_band() -> None:
@@ -52,12 +52,21 @@ def test_a_queue_limit_is_per_tenant_and_band() -> None:
     refused = []
     for tenant, urgency in [("a", 0)] * 3 + [("a", 60)] * 2 + [("b", 0)] + [("big", 0)] * 4:
         queue.add_request(FakeRequest(urgency, tenant))
-        refused += desk.refusals()
-        for ticket, reason in refused:
-            if ticket.request in queue:
-                assert reason == "queue_full"
-                queue.remove_request(ticket.request)
-    assert [ticket.tenant for ticket, _ in refused] == ["a", "big"]
+        for ticket in desk.too_many():
+            refused.append(ticket.tenant)
+            queue.remove_request(ticket.request)
+    assert refused == ["a", "big"]
+
+
+def test_of_a_burst_only_those_are_too_many_that_wait_after_the_step() -> None:
+    desk = make_desk(max_queue=2)
+    queue: Queue = WaitingQueue(desk)
+    burst = [FakeRequest() for _ in range(6)]
+    for request in burst:
+        queue.add_request(request)
+    for request in burst[:3]:
+        assert queue.pop_request() is request
+    assert [ticket.request for ticket in desk.too_many()] == [burst[5]]
 
 
 def test_a_full_queue_has_room_again_once_a_request_starts() -> None:
@@ -66,7 +75,7 @@ def test_a_full_queue_has_room_again_once_a_request_starts() -> None:
     queue.add_request(FakeRequest())
     queue.pop_request()
     queue.add_request(FakeRequest())
-    assert desk.refusals() == []
+    assert desk.too_many() == []
 
 
 def test_an_abort_after_the_limit_was_hit_is_not_refused() -> None:
@@ -76,7 +85,7 @@ def test_an_abort_after_the_limit_was_hit_is_not_refused() -> None:
     gone = FakeRequest()
     queue.add_request(gone)
     queue.remove_request(gone)
-    assert desk.refusals() == []
+    assert desk.too_many() == []
 
 
 def test_a_request_that_changes_queues_keeps_its_place() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 
 import pytest
-from fakes import FakeRequest, make_desk
+from fakes import FakeClock, FakeRequest, make_desk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +95,27 @@ def test_idling_saves_nothing_up() -> None:
     assert ledger.served("idle") == 1050
 
 
+def test_who_comes_to_a_band_is_level_with_those_who_wait_in_it() -> None:
+    desk = make_desk(policy="fair", aging_seconds=1e9)
+    queue: WaitingQueue[FakeRequest] = WaitingQueue(desk)
+    queue.add_request(FakeRequest(0, "patient"))
+    for _ in range(40):
+        queue.add_request(FakeRequest(100, "busy"))
+    for _ in range(10):
+        busy = queue.pop_request()
+        busy.num_computed_tokens = 1000
+        desk.charge({busy.request_id: 1000})
+    for _ in range(20):
+        queue.add_request(FakeRequest(100, "back from idling"))
+    served = []
+    for _ in range(10):
+        request = queue.pop_request()
+        served.append(request.tenant)
+        request.num_computed_tokens = 1000
+        desk.charge({request.request_id: 1000})
+    assert served.count("back from idling") == 5
+
+
 def test_who_comes_to_an_empty_queue_is_level_with_the_last_who_left_it() -> None:
     ledger = Ledger({})
     ledger.arrive("a")
@@ -110,9 +131,9 @@ def test_a_request_that_was_skipped_does_not_lift_its_tenant() -> None:
     behind, ahead = FakeRequest(tenant="behind"), FakeRequest(tenant="ahead")
     queue.add_request(behind)
     queue.add_request(ahead)
-    desk.ledger.charge("ahead", 100)
+    desk.ledgers[0].charge("ahead", 100)
     queue.prepend_requests(deque([queue.pop_request()]))
-    assert desk.ledger.served("behind") == 0
+    assert desk.ledgers[0].served("behind") == 0
     assert queue.peek_request() is behind
 
 
@@ -126,7 +147,7 @@ def test_each_position_is_charged_once() -> None:
     def compute(upto: int, tokens: int) -> float:
         request.num_computed_tokens = upto
         desk.charge({request.request_id: tokens})
-        return desk.ledger.served("a")
+        return desk.ledgers[0].served("a")
 
     assert compute(upto=8, tokens=4) == 4  # the first 4 came from the prefix cache
     assert compute(upto=11, tokens=3) == 4 + 2 + 2
@@ -161,9 +182,56 @@ def test_among_equals_the_longest_cached_prefix_is_first() -> None:
         queue.add_request(request)
     cached[requests[2].request_id] = 64
     assert queue.pop_request() is requests[2]
-    desk.ledger.charge("b", 101)  # beyond the slack: b's cached prefixes no longer count
+    desk.ledgers[0].charge("b", 101)  # beyond the slack: b's cached prefixes no longer count
     cached[requests[1].request_id] = 64
     assert queue.pop_request() is requests[0]
+
+
+class Local:
+    """A queue of one tenant in which the cached prefix counts."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.cached: dict[str, int] = {}
+        section = {"policy": "fair", "aging_seconds": 30, "locality": {"slack_tokens": 1000, "window": 8}}
+        self.desk = make_desk(self.clock, self.cached, **section)
+        self.queue: WaitingQueue[FakeRequest] = WaitingQueue(self.desk)
+
+    def add(self, urgency: int, *, cached: int) -> FakeRequest:
+        request = FakeRequest(urgency)
+        self.cached[request.request_id] = cached
+        self.queue.add_request(request)
+        return request
+
+
+def test_the_cache_lets_nobody_pass_who_is_more_urgent() -> None:
+    local = Local()
+    urgent, hot = local.add(1000, cached=0), local.add(101, cached=64)
+    assert [local.queue.pop_request(), local.queue.pop_request()] == [urgent, hot]
+
+
+def test_the_cache_lets_nobody_pass_who_was_preempted() -> None:
+    local = Local()
+    victim = local.add(0, cached=0)
+    assert local.queue.pop_request() is victim
+    hot = local.add(0, cached=64)
+    victim.num_preemptions = 1
+    local.queue.prepend_request(victim)
+    assert [local.queue.pop_request(), local.queue.pop_request()] == [victim, hot]
+
+
+def test_the_cache_lets_pass_for_the_aging_time_only() -> None:
+    local = Local()
+    cold = local.add(0, cached=0)
+    for _ in range(29):
+        hot = local.add(0, cached=64)
+        local.clock.now += 1
+        local.desk.step += 1
+        assert local.queue.pop_request() is hot
+    local.add(0, cached=64)
+    local.clock.now += 1
+    local.desk.step += 1
+    assert local.queue.pop_request() is cold
 
 
 def test_without_slack_the_cache_does_not_count() -> None:

@@ -59,11 +59,11 @@ def test_a_long_queue_of_its_own_gains_a_tenant_nothing() -> None:
     queue: WaitingQueue[FakeRequest] = WaitingQueue(desk)
     for _ in range(20):
         queue.add_request(FakeRequest(tenant="big"))
-    desk.ledger.charge("big", 1000)
+    desk.ledgers[0].charge("big", 1000)
     clock.now += 100 * AGING
     small = FakeRequest(tenant="small")
     queue.add_request(small)
-    desk.ledger.charge("big", 1)
+    desk.ledgers[0].charge("big", 1)
     assert queue.peek_request() is small
 
 
@@ -144,7 +144,7 @@ def test_a_displaced_request_does_not_overtake_the_tenant_it_made_room_for() -> 
     queue.add_request(victim)
     queue.pop_request()
     queue.add_request(small)
-    desk.ledger.charge("big", 1000)
+    desk.ledgers[0].charge("big", 1000)
     victim.num_preemptions = 1
     queue.prepend_request(victim)
     assert queue.peek_request() is small

@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_kept_of_what_has_left(self) -> None:
         if not self.waiting:
-            assert not self.desk.ledger._waiting
+            assert not self.desk.ledgers[0]._waiting
             assert not +self.desk._waiting
 
 
@@ -152,7 +152,7 @@ class Fair(Machine):
 
     def order(self, request: FakeRequest) -> Any:
         band = band_of(request.urgency)
-        served = self.desk.ledger.served(request.tenant)
+        served = self.desk.ledgers[0].served(request.tenant)
         own = [r for r in self.waiting if r.tenant == request.tenant and band_of(r.urgency) == band]
         first = min(own, key=lambda r: (r.num_preemptions == 0, since(r), r.place))
         return round(-self.level(band), 9), -band, served, first is not request
@@ -239,9 +239,27 @@ def test_in_a_new_step_time_and_service_count() -> None:
     queue.add_request(first)
     queue.add_request(second)
     assert queue.peek_request() is first
-    desk.ledger.charge("a", 1)
+    desk.ledgers[0].charge("a", 1)
     desk.step += 1
     assert queue.peek_request() is second
+
+
+def test_of_an_old_backlog_the_urgent_one_is_known_and_can_be_put_first_for_a_step() -> None:
+    clock = FakeClock()
+    desk = make_desk(clock, policy="fair", aging_seconds=AGING)
+    queue: Queue = WaitingQueue(desk)
+    old, later, urgent = FakeRequest(0), FakeRequest(0), FakeRequest(1000)
+    queue.add_request(old)
+    queue.add_request(later)
+    clock.now += 5 * AGING
+    queue.add_request(urgent)
+    assert queue.peek_request() is old
+    ticket = queue.most_urgent()
+    assert ticket is not None
+    assert ticket.request is urgent
+    queue.put_first(ticket)
+    assert queue.pop_request() is urgent
+    assert queue.pop_request() is old
 
 
 @pytest.mark.parametrize("call", [Queue.peek_request, Queue.pop_request])
@@ -261,6 +279,11 @@ def test_a_policy_that_raises_is_replaced_by_the_order_of_arrival() -> None:
         queue.add_request(request)
     assert list(queue) == requests
     assert desk.counts["policy_errors"] == 1
+    other: Queue = WaitingQueue(desk)  # up to some release vLLM has two queues
+    for request in (FakeRequest(13), FakeRequest(1)):
+        other.add_request(request)
+    other.peek_request()
+    assert desk.counts["policy_errors"] == 2
     assert [type(error) for error in desk.failures] == [ZeroDivisionError]  # type: ignore[attr-defined]
 
 
@@ -274,5 +297,5 @@ def test_removed_requests_do_not_pile_up() -> None:
         queue.remove_request(request)
         desk.finished(request.request_id)
     assert len(queue._policy._bands[0]._by_age._heap) < 200  # type: ignore[attr-defined]
-    assert len(desk.ledger._served) < 3000
+    assert len(desk.ledgers[0]._served) < 3000
     assert len(desk.tickets) == 1

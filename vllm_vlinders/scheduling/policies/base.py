@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,13 +20,13 @@ class Surroundings:
     Attributes:
         settings: the section ``scheduler``.
         clock: returns seconds; tickets' times are of this clock.
-        ledger: the service of tenants, shared by all queues of an engine core.
+        ledgers: the service of tenants in each band, shared by all queues of an engine core.
         cached_prefix: returns how many tokens of a ticket's prompt have their KV blocks at hand.
     """
 
     settings: SchedulerSettings
     clock: Callable[[], float]
-    ledger: Ledger
+    ledgers: Sequence[Ledger]
     cached_prefix: Callable[[Ticket], int]
 
 
@@ -67,6 +67,10 @@ class Policy(ABC):
     @abstractmethod
     def rank(self, ticket: Ticket) -> Any:
         """Return a sort key, comparable with those of the same policy at this moment."""
+
+    def most_urgent(self) -> Ticket | None:
+        """Return a ticket of the highest band that has one; None where the policy keeps no bands apart."""
+        return None
 
     def finished(self, ticket: Ticket, output_tokens: int) -> None:  # noqa: B027 - most do not learn
         """Learn from a request that has ended after `output_tokens`."""

@@ -22,7 +22,8 @@ class Fair(Policy):
     With ``locality`` on, the tenants whose service is within ``slack_tokens`` of the lowest are
     equals, and the request with the longest cached prefix among their first ones is next: the idea of
     DLPM ("Locality-aware Fair Scheduling in LLM Serving", arXiv 2501.14312, section 4), whose
-    deficit is the slack here.
+    deficit is the slack here. Of a tenant only requests of equal priority are equals, and nobody
+    overtakes one that was preempted or has waited for ``aging_seconds``.
     """
 
     by_priority: ClassVar[bool] = True
@@ -30,7 +31,9 @@ class Fair(Policy):
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
-        self._bands = [_Band(surroundings) for _ in BANDS]
+        self._bands = [
+            _Band(surroundings, ledger) for _, ledger in zip(BANDS, surroundings.ledgers, strict=True)
+        ]
         self._aging_seconds = surroundings.settings.aging_seconds
 
     def add(self, ticket: Ticket) -> None:
@@ -59,9 +62,13 @@ class Fair(Policy):
             raise IndexError(message)
         return highest.first()
 
+    def most_urgent(self) -> Ticket | None:
+        """Return the next ticket of the highest band that has one, whatever other bands have risen to."""
+        return next((band.first() for band in reversed(self._bands) if band.oldest != math.inf), None)
+
     def rank(self, ticket: Ticket) -> Any:
         """Return the standing of the band, the tenant's service, and the order among the tenant's own."""
-        served = self.surroundings.ledger.served(ticket.tenant)
+        served = self.surroundings.ledgers[ticket.band].served(ticket.tenant)
         return self._standing(ticket.band), -ticket.band, served, _order(ticket)
 
     def _standing(self, number: int) -> float:
@@ -76,10 +83,12 @@ def _order(ticket: Ticket) -> tuple[bool, float, int]:
 class _Band:
     """The tickets of one band, by tenants, and the tenants by their service."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._ledger: Ledger = surroundings.ledger
+    def __init__(self, surroundings: Surroundings, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._clock = surroundings.clock
         self._cached_prefix = surroundings.cached_prefix
         self._locality = surroundings.settings.locality
+        self._aging_seconds = surroundings.settings.aging_seconds
         self._by_age: LazyHeap[Ticket] = LazyHeap()
         self._tickets: dict[str, LazyHeap[Ticket]] = {}
         self._tenants: LazyHeap[str] = LazyHeap()
@@ -107,14 +116,24 @@ class _Band:
 
     def first(self) -> Ticket:
         lowest = refreshed_key(self._tenants, self._ledger)
-        if not self._locality.slack_tokens:
-            return self._tickets[self._tenants.first()].first()
-        return self._longest_prefix(lowest + self._locality.slack_tokens)
+        first = self._tickets[self._tenants.first()].first()
+        slack = self._locality.slack_tokens
+        if not slack or first.preemptions or self._clock() - first.queued >= self._aging_seconds:
+            return first
+        return self._longest_prefix(lowest + slack)
 
     def _longest_prefix(self, limit: float) -> Ticket:
         """Return the first of the candidates with the longest cached prefix."""
         window = self._locality.window
         equals = [t for t in self._tenants.firsts(window) if self._ledger.served(t) <= limit]
         share = max(1, window // len(equals))
-        candidates = [ticket for tenant in equals for ticket in self._tickets[tenant].firsts(share)]
+        candidates = [ticket for tenant in equals for ticket in _equals(self._tickets[tenant].firsts(share))]
         return max(candidates, key=self._cached_prefix)
+
+
+def _equals(tickets: list[Ticket]) -> list[Ticket]:
+    """Return those of a tenant's next tickets that the first one may let pass."""
+    first = tickets[0]
+    if first.preemptions:
+        return [first]
+    return [ticket for ticket in tickets if ticket.priority == first.priority]
