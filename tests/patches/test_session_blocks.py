@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vllm_vlinders.patches.scheduling_room import lacks_blocks
 from vllm_vlinders.patches.session_blocks import install_queue, keep, release
 from vllm_vlinders.scheduling.tags import SessionTag
 from vllm_vlinders.sessions.queue import SessionQueue
@@ -179,6 +180,23 @@ def test_whatever_stock_grants_is_granted_and_sessions_find_more(
         assert run.free == BLOCKS - 1
     assert refused > 10
     assert ours.hit_tokens > stock.hit_tokens
+
+
+def test_who_lacks_blocks_is_known_before_vllm_refuses_them() -> None:
+    run, crowd, draw, refused = Run(make_manager()), Crowd(0), random.Random(0), 0
+
+    for key in range(600):
+        busy = {r.vlinders_session.name for r in run.running.values() if hasattr(r, "vlinders_session")}
+        tokens, session = crowd.next(busy)
+        short = lacks_blocks(run.manager, make_request(tokens, session), -(-len(tokens) // BLOCK))
+        granted = run.start(key, tokens, session)
+        assert short == (not granted)
+        refused += not granted
+        if session and granted:
+            crowd.said[session] = tokens
+        for ended in [k for k in run.running if draw.random() < (0.3 if granted else 0.6)]:
+            run.end(ended)
+    assert refused > 10
 
 
 def test_a_reset_keeps_nothing() -> None:

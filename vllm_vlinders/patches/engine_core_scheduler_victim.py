@@ -47,7 +47,7 @@ class SchedulerVictim(VLLMPatch):
         if isinstance(waiting, WaitingQueue) and waiting.by_priority:
             desk = waiting.desk
             restore_order(self.running, desk.least_urgent, _URGENCY)
-            if waiting and self.running:
+            if self.running and (waiting or getattr(self, "skipped_waiting", ())):
                 make_room(self)
             desk.least_urgent = self.running[-1] if self.running else None
         return SchedulerVictim.original.schedule(self, *args, **options)

@@ -6,51 +6,76 @@ Whether and whom is decided in `scheduling.preemption`.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from vllm_vlinders.scheduling.preemption import Candidate
 from vllm_vlinders.scheduling.ticket import Ticket
+from vllm_vlinders.scheduling.waiting_queue import WaitingQueue
 
 
 def make_room(scheduler: Any) -> None:
-    """Preempt one request if the first one that waits may displace it.
+    """Preempt one request if one that waits may displace it: the next one, else one of the highest band.
 
     Args:
-        scheduler: vLLM's; its ``running`` is sorted, the least urgent last, and neither that nor its
-            ``waiting`` is empty.
+        scheduler: vLLM's; its ``running`` is sorted, the least urgent last, and not empty.
     """
-    desk, waiting = scheduler.waiting.desk, scheduler.waiting.head()
+    desk = scheduler.waiting.desk
     now = desk.clock()
     if not desk.preemption.may(now) or scheduler.connector is not None:
         return
-    shortage = _shortage(scheduler, waiting)
-    if shortage is None or not _could_run(scheduler, waiting.request):
-        return
-    eligible = _reason(scheduler, waiting, shortage)
-    if eligible is None:
-        return
-    candidates = _candidates(scheduler, waiting, blocks_are_kept=shortage == "slots")
-    victim = desk.preemption.choose(candidates, eligible, now)
-    if victim is not None:
-        desk.counts[f"preemptions_{shortage}"] += 1
-        scheduler.running.remove(victim.request)
-        desk.making_room = True
-        try:
-            scheduler._preempt_request(victim.request, time.monotonic())
-        finally:
-            desk.making_room = False
-        # As after `reset_prefix_cache`: should it resume in this very step, it is new to the worker.
-        scheduler.prev_step_scheduled_req_ids.discard(victim.request.request_id)
+    for queue, waiting in _claimants(scheduler):
+        shortage = _shortage(scheduler, waiting)
+        if shortage is None or not _could_run(scheduler, waiting.request):
+            continue
+        eligible = _reason(scheduler, queue, waiting, shortage)
+        if eligible is None:
+            continue
+        candidates = _candidates(scheduler, waiting, blocks_are_kept=shortage == "slots")
+        victim = desk.preemption.choose(candidates, eligible, now)
+        if victim is not None:
+            desk.counts[f"preemptions_{shortage}"] += 1
+            _preempt(scheduler, victim.request)
+            queue.put_first(waiting)
+            return
 
 
-def _reason(scheduler: Any, waiting: Ticket, shortage: str) -> Callable[[Ticket], bool] | None:
-    """Return which running requests have a reason to make room for `waiting`; None if none has."""
+def _claimants(scheduler: Any) -> Iterator[tuple[WaitingQueue[Any], Ticket]]:
+    """Yield who may displace a running request, and the queue it waits in."""
+    both = (getattr(scheduler, "skipped_waiting", None), scheduler.waiting)
+    queues = [queue for queue in both if isinstance(queue, WaitingQueue) and queue]
+    if len(queues) == len(both) and queues[1].outranks(queues[0]):
+        queues.reverse()
+    for queue in queues:
+        yield queue, queue.head()
+    for queue in queues:
+        urgent = queue.most_urgent()
+        if urgent is not None and urgent is not queue.head():
+            yield queue, urgent
+
+
+def _preempt(scheduler: Any, request: Any) -> None:
     desk = scheduler.waiting.desk
+    scheduler.running.remove(request)
+    desk.making_room = True
+    try:
+        scheduler._preempt_request(request, time.monotonic())
+    finally:
+        desk.making_room = False
+    # As after `reset_prefix_cache`: should it resume in this very step, it is new to the worker.
+    scheduler.prev_step_scheduled_req_ids.discard(request.request_id)
+
+
+def _reason(
+    scheduler: Any, queue: WaitingQueue[Any], waiting: Ticket, shortage: str
+) -> Callable[[Ticket], bool] | None:
+    """Return which running requests have a reason to make room for `waiting`; None if none has."""
+    desk = queue.desk
     least = desk.tickets.get(scheduler.running[-1].request_id)
     if least is not None and desk.preemption.urgent(waiting, least):
         return lambda running: desk.preemption.urgent(waiting, running)
-    if shortage == "slots" and desk.contended and scheduler.waiting.by_share:
+    if shortage == "slots" and desk.contended and queue.by_share:
         tickets = [ticket for r in scheduler.running if (ticket := desk.tickets.get(r.request_id))]
         debtors = desk.preemption.over_share(waiting, tickets, _slots(scheduler))
         if debtors:
@@ -77,16 +102,24 @@ def _shortage(scheduler: Any, waiting: Ticket) -> str | None:
         return "slots"
     if len(scheduler.kv_cache_config.kv_cache_groups) != 1:
         return None  # a hybrid model: what it needs of each kind of block is not known here
-    request, block_size = waiting.request, scheduler.block_size
+    request = waiting.request
     tokens = request.num_tokens
     if not scheduler.scheduler_reserve_full_isl:
         tokens = min(tokens, scheduler.max_num_scheduled_tokens)
-    needed = -(-tokens // block_size)
-    free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
-    if free >= needed:
-        return None
-    cached = scheduler.waiting.desk.cached_prefix(waiting) // block_size
-    return "blocks" if free < needed - cached else None
+    blocks = -(-tokens // scheduler.block_size)
+    return "blocks" if lacks_blocks(scheduler.kv_cache_manager, request, blocks) else None
+
+
+def lacks_blocks(manager: Any, request: Any, blocks: int) -> bool:
+    """Tell whether a waiting request that needs so many KV blocks would not get them.
+
+    Those of its cached prefix that a running request uses are shared; all others are taken from the free ones.
+    """
+    free = manager.block_pool.get_num_free_blocks() - manager.watermark_blocks
+    if free >= blocks:
+        return False
+    hits = manager.coordinator.find_longest_cache_hit(request.block_hashes, request.num_tokens - 1)[0][0]
+    return bool(free < blocks - sum(block.ref_cnt > 0 for block in hits))
 
 
 def _slots(scheduler: Any) -> int:
@@ -101,18 +134,29 @@ def _candidates(scheduler: Any, waiting: Ticket, *, blocks_are_kept: bool) -> It
     """
     tickets = scheduler.waiting.desk.tickets
     kept = blocks_are_kept and scheduler.cache_config.enable_prefix_caching
+    frees_adapter = _adapter_question(scheduler, waiting.request)
     for request in scheduler.running:
         ticket = tickets.get(request.request_id)
-        if ticket is None or request.resumable or not _frees_adapter(scheduler, waiting.request, request):
+        if ticket is None or request.resumable or not frees_adapter(request):
             continue
         computed = request.num_computed_tokens
         yield Candidate(ticket, computed % scheduler.block_size if kept else computed)
 
 
-def _frees_adapter(scheduler: Any, request: Any, victim: Any) -> bool:
-    """Tell whether the LoRA adapter of `request` can be loaded once `victim` is gone."""
-    if not scheduler.lora_config or not request.lora_request:
-        return True
-    wanted = request.lora_request.lora_int_id
-    others = {r.lora_request.lora_int_id for r in scheduler.running if r is not victim and r.lora_request}
-    return wanted in others or len(others) < scheduler.lora_config.max_loras
+def _adapter_question(scheduler: Any, request: Any) -> Callable[[Any], bool]:
+    """Return what tells whether the LoRA adapter of `request` can be loaded once a running request is gone."""
+    wanted = _adapter(request)
+    if not scheduler.lora_config or wanted is None:
+        return lambda _: True
+    users = Counter(adapter for r in scheduler.running if (adapter := _adapter(r)) is not None)
+    most = scheduler.lora_config.max_loras
+
+    def frees(victim: Any) -> bool:
+        gone = _adapter(victim)
+        return bool(users[wanted] > (gone == wanted) or len(users) - (users[gone] == 1) < most)
+
+    return frees
+
+
+def _adapter(request: Any) -> Any:
+    return request.lora_request.lora_int_id if request.lora_request else None
