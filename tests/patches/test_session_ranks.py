@@ -64,7 +64,6 @@ async def main():  # as in an API server, a loop runs
     calm, calmly = client(0), []
     for number in range(4):
         calmly.append(send(calm, f"calm {number}", names[0]))
-        calm.lb_engines = [[0, calm.engine_inflight[bytes([rank])], 0.0] for rank in range(ranks)]
     explicit = send(client(0), "explicit", names[0], rank=3)
     ranks_of = {"found": found, "plain": plain, "crowd": crowd, "calm": calmly, "explicit": explicit}
     print("RESULT " + json.dumps(ranks_of))

@@ -80,12 +80,14 @@ def _show_soon(client: Any, affinity: Affinity) -> None:
 
 
 def _loads(client: Any) -> list[float]:
-    """Return the load of each rank: the last report to vLLM's balancer, or what is in flight from here if that is more.
+    """Return the load of each rank: what was reported last, or what is in flight from here if that is more.
 
-    The balancer itself takes the latter times the number of API servers, as if all others had sent as much. That
-    spreads a burst, but where little runs it would send sessions away from ranks that are not crowded.
+    vLLM's balancer raises its copy of the report by as many as there are API servers for each request, as if all
+    others had sent as much. That spreads a burst, but where little runs it would send sessions away from ranks that
+    are not crowded: so the report counts as it came, ten times a second.
     """
-    return [
-        max(client.engine_inflight[engine], waiting + running)
-        for engine, (waiting, running, *_) in zip(client.core_engines, client.lb_engines, strict=False)
-    ]
+    if getattr(client, "vlinders_report", None) is not client.lb_engines:
+        client.vlinders_report = client.lb_engines
+        client.vlinders_reported = [waiting + running for waiting, running, *_ in client.lb_engines]
+    engines = zip(client.core_engines, client.vlinders_reported, strict=False)
+    return [max(client.engine_inflight[engine], reported) for engine, reported in engines]
