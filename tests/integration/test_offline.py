@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ def test_when_kv_blocks_run_out_the_urgent_request_is_never_preempted() -> None:
     ],
 )
 def test_an_urgent_request_takes_the_slot_of_a_running_one_which_resumes_unharmed(mode: str) -> None:
+    if mode == "n-gram speculation" and version("vllm").startswith("0.30."):
+        pytest.skip("vLLM 0.30, stock too, speculates by n-gram only where Triton runs")
+
     result = run("slots.py", mode)
 
     assert mode != "streaming input" or not result["preemptions in 10 steps"]
