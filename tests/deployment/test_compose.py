@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from image_variables import state_is_writable
 from vllm_vlinders.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,8 +100,18 @@ def test_the_closed_settings_ask_for_what_the_compose_file_gives(monkeypatch: py
 
     assert settings.auth is not None
     assert settings.auth.keys is not None
-    references = {settings.auth.keys.store, settings.auth.keys.pepper, settings.quotas.backend}
+    keys = settings.auth.keys
+    references = {keys.store, keys.pepper, settings.quotas.backend, settings.usage.store}
     assert references <= {f"env:{name}" for name in given}
+
+
+def test_the_server_alone_can_keep_its_usage() -> None:
+    compose = config()
+    server = compose["services"]["vllm"]
+    volumes = dict(volume.split(":")[:2] for volume in server["volumes"])
+    named = {target for name, target in volumes.items() if name in compose["volumes"]}
+
+    assert state_is_writable(server["environment"], named)
 
 
 def test_the_scrape_configuration_names_a_service() -> None:
