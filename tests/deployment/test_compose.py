@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,18 @@ def test_the_server_is_confined_and_only_this_machine_reaches_it() -> None:
     assert server["read_only"] is True
     assert server["cap_drop"] == ["ALL"]
     assert all(str(port).startswith("127.0.0.1:") for port in server["ports"])
+
+
+@pytest.mark.parametrize("variables", [{}, {"NETWORK": "192.168.44"}])
+def test_the_server_believes_nginx_alone_for_whom_it_asks(variables: dict[str, str]) -> None:
+    compose = config(profiles=ALL, **variables)
+    address = compose["services"]["nginx"]["networks"]["default"]["ipv4_address"]
+    (pool,) = compose["networks"]["default"]["ipam"]["config"]
+
+    assert compose["services"]["vllm"]["environment"]["FORWARDED_ALLOW_IPS"] == address
+    assert ip_address(address) in ip_network(pool["subnet"])
+    assert ip_network(pool["ip_range"]).subnet_of(ip_network(pool["subnet"]))
+    assert ip_address(address) not in ip_network(pool["ip_range"]), "another container could be given it"
 
 
 @pytest.mark.parametrize("profile", ["high-throughput", "low-latency", "low-memory"])
