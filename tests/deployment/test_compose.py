@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from image_variables import state_is_writable
 from vllm_vlinders.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +82,18 @@ def test_the_server_is_confined_and_only_this_machine_reaches_it() -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in server["ports"])
 
 
+@pytest.mark.parametrize("variables", [{}, {"NETWORK": "192.168.44"}])
+def test_the_server_believes_nginx_alone_for_whom_it_asks(variables: dict[str, str]) -> None:
+    compose = config(profiles=ALL, **variables)
+    address = compose["services"]["nginx"]["networks"]["default"]["ipv4_address"]
+    (pool,) = compose["networks"]["default"]["ipam"]["config"]
+
+    assert compose["services"]["vllm"]["environment"]["FORWARDED_ALLOW_IPS"] == address
+    assert ip_address(address) in ip_network(pool["subnet"])
+    assert ip_network(pool["ip_range"]).subnet_of(ip_network(pool["subnet"]))
+    assert ip_address(address) not in ip_network(pool["ip_range"]), "another container could be given it"
+
+
 @pytest.mark.parametrize("profile", ["high-throughput", "low-latency", "low-memory"])
 def test_streams_have_time_to_end(profile: str) -> None:
     services = config(profiles=ALL, PROFILE=profile)["services"]
@@ -99,8 +113,18 @@ def test_the_closed_settings_ask_for_what_the_compose_file_gives(monkeypatch: py
 
     assert settings.auth is not None
     assert settings.auth.keys is not None
-    references = {settings.auth.keys.store, settings.auth.keys.pepper, settings.quotas.backend}
+    keys = settings.auth.keys
+    references = {keys.store, keys.pepper, settings.quotas.backend, settings.usage.store}
     assert references <= {f"env:{name}" for name in given}
+
+
+def test_the_server_alone_can_keep_its_usage() -> None:
+    compose = config()
+    server = compose["services"]["vllm"]
+    volumes = dict(volume.split(":")[:2] for volume in server["volumes"])
+    named = {target for name, target in volumes.items() if name in compose["volumes"]}
+
+    assert state_is_writable(server["environment"], named)
 
 
 def test_the_scrape_configuration_names_a_service() -> None:

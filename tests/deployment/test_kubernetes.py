@@ -12,6 +12,7 @@ import pytest
 import yaml
 from kubernetes_validate import SchemaNotFoundError, validate
 
+from image_variables import state_is_writable
 from vllm_vlinders.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,14 @@ def pod_templates(folder: str) -> list[dict[str, Any]]:
                 walk(inner)
 
     walk(build(folder))
+    return found
+
+
+def servers(folder: str) -> list[dict[str, Any]]:
+    """Return the containers of our image."""
+    containers = [one for template in pod_templates(folder) for one in template["spec"]["containers"]]
+    found = [one for one in containers if one["image"].startswith("vllm-vlinders:")]
+    assert found
     return found
 
 
@@ -134,6 +143,20 @@ def test_settings_are_settings(folder: str, monkeypatch: pytest.MonkeyPatch, tmp
     assert settings.auth is not None
     open_paths = {"/health", "/ping"} | ({"/metrics"} if folder == "overlays/replicas" else set())
     assert set(settings.auth.open_paths) == open_paths
+    assert settings.auth.keys is not None
+    keys = settings.auth.keys
+    references = {keys.store, keys.pepper, settings.quotas.backend, settings.usage.store}
+    for container in servers(folder):
+        assert references <= {f"env:{variable['name']}" for variable in container["env"]}
+
+
+@pytest.mark.parametrize("folder", ALL)
+def test_usage_can_be_kept(folder: str) -> None:
+    for container in servers(folder):
+        given = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        mounts = container["volumeMounts"]
+        writable = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
+        assert state_is_writable(given, writable)
 
 
 @pytest.mark.parametrize(

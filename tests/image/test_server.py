@@ -31,8 +31,15 @@ class Served:
         self.key = key
 
     def post(self, path: str, **body: object) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.key}", "X-Vlinders-Priority": "90"}
+        headers = self._credential | {"X-Vlinders-Priority": "90"}
         return httpx.post(self.url + path, json={"model": "tiny", **body}, headers=headers, timeout=120)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, headers=self._credential, timeout=30)
+
+    @property
+    def _credential(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,15 @@ def test_a_chat_is_answered(served: Served) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] > 0
     assert answer.headers["X-Vlinders-Request-Id"]
+
+
+def test_usage_is_stored_though_the_root_is_read_only(served: Served) -> None:
+    assert served.post("/v1/completions", prompt="x", max_tokens=4).status_code == 200
+
+    answer = served.get("/vlinders/usage")
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["total"]["requests"] > 0
 
 
 def test_verify_proves_it_closed(served: Served) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,6 +80,40 @@ def test_an_error_is_reported_without_what_was_asked(sentry: Sentry) -> None:
     assert error["stacktrace"]["frames"][-1]["function"] == "test_an_error_is_reported_without_what_was_asked"
     assert event["tags"] == {"request_id": "abc"}
     assert "secret prompt" not in "".join(sentry.received)
+
+
+def test_a_message_that_was_put_together_before_it_was_logged_is_not_sent(sentry: Sentry) -> None:
+    start(TracingSettings(sentry_dsn=sentry.dsn))
+    prompt = "the secret prompt"
+    logging.getLogger("vllm.engine").error(f"request {prompt} failed")  # noqa: G004 -- as vLLM does
+
+    (event,) = sentry.events()
+    assert re.fullmatch(rf"vllm\.engine {re.escape(__file__)}:\d+", event["logentry"]["message"])
+    assert "secret" not in "".join(sentry.received)
+
+
+def test_of_what_asyncio_says_the_beginning_is_sent(sentry: Sentry) -> None:
+    start(TracingSettings(sentry_dsn=sentry.dsn))
+
+    def fail(prompt: str) -> None:
+        raise ValueError(prompt)
+
+    async def fail_in_a_task() -> None:
+        fail("the secret prompt of a task")
+
+    async def main() -> None:
+        task = asyncio.create_task(fail_in_a_task())
+        asyncio.get_running_loop().call_soon(fail, "the secret prompt of a callback")
+        await asyncio.sleep(0.01)
+        assert task.done()
+
+    asyncio.run(main())
+    gc.collect()  # only then it is clear that nobody asks for the task's exception
+
+    messages = {event["logentry"]["message"] for event in sentry.events()}
+    name = test_of_what_asyncio_says_the_beginning_is_sent.__qualname__
+    assert messages == {"Task exception was never retrieved", f"Exception in callback {name}."}
+    assert "secret" not in "".join(sentry.received)
 
 
 def test_nothing_is_reported_without_a_dsn(sentry: Sentry) -> None:

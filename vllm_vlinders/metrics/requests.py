@@ -102,14 +102,26 @@ class _Usage:
 
 
 class Recorder:
-    """Counts requests. Its labels are bounded, and so is its memory."""
+    """Counts requests. Its labels are bounded, and so is its memory.
 
-    def __init__(self, settings: MetricsSettings, quotas: QuotaSettings, tenants: LabelValues) -> None:
+    Args:
+        settings: of metrics.
+        quotas: what tokens cost.
+        tenants: the names of tenants that have their place from the start.
+        folder: where the processes of a server share the values of labels; None: this process keeps its own.
+    """
+
+    def __init__(
+        self, settings: MetricsSettings, quotas: QuotaSettings, tenants: Sequence[str], folder: Path | None
+    ) -> None:
+        def values(most: int, name: str, reserved: Sequence[str] = ()) -> LabelValues:
+            return LabelValues(most, reserved, folder / name if folder else None)
+
         self._quotas = quotas
         self._labels = settings.labels
-        self._tenants = tenants
-        self._models = LabelValues(_MOST_MODELS)
-        self._principals = LabelValues(settings.max_tenants)
+        self._tenants = values(settings.max_tenants, "tenants", tenants)
+        self._models = values(_MOST_MODELS, "models")
+        self._principals = values(settings.max_tenants, "principals")
         self._active = families.gauge(catalogue.ACTIVE)
         self._series: dict[tuple[Any, ...], tuple[Counter, _Times]] = {}
         self._times: dict[tuple[str, str], _Times] = {}
@@ -194,6 +206,5 @@ def open_recorder(settings: Settings, environ: Mapping[str, str] = os.environ) -
         return None
     folder = environ.get("VLINDERS_RUN_DIR")
     named = [*settings.scheduler.tenants, *settings.quotas.tenants]
-    path = Path(folder) / "tenants" if folder else None
-    tenants = LabelValues(settings.metrics.max_tenants, ["default", *sorted(set(named))], path)
-    return Recorder(settings.metrics, settings.quotas, tenants)
+    tenants = ["default", *sorted(set(named))]
+    return Recorder(settings.metrics, settings.quotas, tenants, Path(folder) if folder else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 
 from vllm_vlinders import __version__
@@ -11,8 +13,10 @@ from vllm_vlinders.settings import TracingSettings, reveal
 
 _KEPT = (
     "event_id", "timestamp", "level", "platform", "logger", "release", "environment", "sdk", "exception",
-    "logentry", "tags", "modules", "type",
+    "tags", "modules", "type",
 )  # fmt: skip
+_REPR = re.compile(r"[(<\n]")
+"""Where in messages of asyncio the reprs of arguments, callbacks and tasks begin."""
 
 
 def start(settings: TracingSettings) -> None:
@@ -45,14 +49,15 @@ def start(settings: TracingSettings) -> None:
         raise SettingsError("tracing.sentry_dsn: not a DSN of Sentry") from None
 
 
-def scrub(event: Any, _hint: Any) -> Any:
+def scrub(event: Any, hint: Any) -> Any:
     """Return what may be sent: kinds and places of errors, the fixed part of messages, the request's id.
 
-    Texts of exceptions and arguments of messages can hold prompts or credentials.
+    Texts of exceptions, arguments of messages, and messages that were put together before they were logged can
+    hold prompts or credentials.
     """
     kept = {name: event[name] for name in _KEPT if name in event}
-    if "logentry" in kept:
-        kept["logentry"] = {"message": kept["logentry"].get("message", "")}
+    if "log_record" in hint:
+        kept["logentry"] = {"message": _fixed_part(hint["log_record"])}
     for exception in kept.get("exception", {}).get("values", ()):
         exception["value"] = ""
         for frame in exception.get("stacktrace", {}).get("frames", ()):
@@ -61,3 +66,12 @@ def scrub(event: Any, _hint: Any) -> Any:
     if request_id is not None:
         kept["tags"] = {"request_id": request_id}
     return kept
+
+
+def _fixed_part(record: logging.LogRecord) -> str:
+    """Return what of a message is the same whatever it is about; where that is not known, its place."""
+    if record.args:
+        return str(record.msg)
+    if record.name == "asyncio":
+        return _REPR.split(str(record.msg), maxsplit=1)[0].rstrip()
+    return f"{record.name} {record.pathname}:{record.lineno}"

@@ -80,7 +80,7 @@ def leftovers(folder: Path) -> Iterator[Leftover]:
             if path.exists() and len(data) == _FORM.size:
                 yield Leftover(path.stem, Counted(*_FORM.unpack(data)), path)
                 path.unlink(missing_ok=True)
-        except BlockingIOError:
-            continue  # its process lives
+        except OSError:
+            continue  # its process lives, or it cannot be removed
         finally:
             os.close(descriptor)

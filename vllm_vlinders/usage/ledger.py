@@ -128,9 +128,14 @@ class UsageLedger:
             return False
 
     def _run(self) -> None:
-        self._try(self._count_losses)
+        known = self._know_losses()
         while not self._ending.wait(FLUSH_SECONDS):
+            known = known or self._know_losses()
             self.flush()
+
+    def _know_losses(self) -> bool:
+        with self._writing:
+            return self._try(self._count_losses)
 
     def _try(self, act: Callable[[UsageStore], None]) -> bool:
         """Do something with the store; return whether it could be done, and tell if that has changed."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +15,22 @@ from hypothesis import strategies as st
 
 from vllm_vlinders.metrics.labels import OTHER, LabelValues
 
+ROOT = Path(__file__).parents[3]
 NAMES = st.text(min_size=1, max_size=8)
+COUNTER = """
+import json, sys
+from prometheus_client import REGISTRY
+from vllm_vlinders.metrics import requests
+from vllm_vlinders.settings import load_settings
+
+requests._MOST_MODELS = 3
+recorder = requests.open_recorder(load_settings())
+for name in sys.argv[1:]:
+    recorder.end(requests.Who(name, name, principal=name), 200, requests.Tokens(1), requests.Times(1.0))
+(family,) = (family for family in REGISTRY.collect() if family.name == "vlinders_requests")
+rows = {tuple(each.labels[name] for name in ("tenant", "model", "who")) for each in family.samples}
+print(json.dumps(sorted(rows, key=lambda row: row[1])))
+"""
 
 
 @given(
@@ -51,6 +70,24 @@ def test_processes_that_claim_at_once_keep_the_bound(tmp_path: Path) -> None:
 
     assert len(set.union(*found) - {OTHER}) == 20
     assert all(each == found[0] for each in found)
+
+
+def test_processes_agree_on_tenants_models_and_principals(tmp_path: Path) -> None:
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "VLINDERS_RUN_DIR": str(tmp_path),
+        "VLINDERS_METRICS__LABELS": "{who: principal}",
+        "VLINDERS_METRICS__MAX_TENANTS": "3",
+    }
+
+    def labels_after(*names: str) -> list[list[str]]:
+        command = [sys.executable, "-c", COUNTER, *names]
+        return list(json.loads(subprocess.check_output(command, env=variables, text=True)))
+
+    assert labels_after("a", "b") == [["a"] * 3, ["b"] * 3]
+    assert labels_after("c", "b", "d") == [["b"] * 3, [OTHER, "c", "c"], [OTHER] * 3]
+    assert labels_after("d", "a", "c") == [["a"] * 3, [OTHER, "c", "c"], [OTHER] * 3]
 
 
 def test_without_a_place_for_the_list_each_process_keeps_its_own(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import sqlalchemy as sa
@@ -38,6 +39,14 @@ for count in range(int(number)):
     if count % 200 == 0:
         print(count, flush=True)
         time.sleep(0.01)
+"""
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vllm_vlinders.usage.journal import Journal
+
+Journal(Path(sys.argv[1])).count(3, 321)
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -126,6 +135,51 @@ def test_what_a_killed_process_lost_is_known(url: str, tmp_path: Path, make: Any
     assert sum(row.requests for row in store.read(*ALL).values()) == stored
     assert lost.tokens == lost.requests * 107
     assert told == [lost.requests]
+
+
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that counted three requests and stored none; the next one hurries."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "journals")], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    monkeypatch.setattr("vllm_vlinders.usage.ledger.FLUSH_SECONDS", 0.01)
+
+
+def test_losses_are_counted_once_the_store_answers(
+    killed: None, make: Any, url: str, tmp_path: Path, told: list[Any]
+) -> None:
+    stores: Iterator[UsageStore | None] = iter([None, None, UsageStore(url)])
+
+    def open_store() -> UsageStore:
+        store = next(stores)
+        if store is None:
+            raise StoreError("down")
+        return store
+
+    ledger = make(open_store)
+    ledger.start()
+    deadline = time.monotonic() + 30
+    while None not in told and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ledger.stop()
+
+    assert told == ["down", 3, None]
+    assert UsageStore(url).lost(*ALL) == Counted(3, 321)
+    assert not list((tmp_path / "journals").iterdir())
+
+
+def test_losses_count_once_where_the_journal_cannot_be_removed(
+    killed: None, make: Any, url: str, told: list[Any]
+) -> None:
+    ledger = make()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", Mock(side_effect=PermissionError))
+        ledger.start()
+        time.sleep(0.5)
+    ledger.stop()
+
+    assert told == [3]
+    assert UsageStore(url).lost(*ALL) == Counted(3, 321)
 
 
 def test_the_journal_of_a_living_process_is_left_alone(make: Any, tmp_path: Path) -> None:
