@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.serving.exchange import Exchange, current_exchange
+from vllm_vlinders.serving.measure import model_of
 from vllm_vlinders.serving.refusals import expect
 
 
@@ -66,7 +67,9 @@ def _check(
         bounds = [bound for bound in (max_tokens, meter.limit, longest) if bound is not None]
         max_tokens = max(1, min(bounds))
     if meter.reserve is not None:
-        meter.reserve(meter.prompt + prompt, meter.most_output + answers * (max_tokens or 0))
+        meter.reserve(
+            model_of(exchange), meter.prompt + prompt, meter.most_output + answers * (max_tokens or 0)
+        )
     return max_tokens
 
 

@@ -106,6 +106,28 @@ def test_a_request_is_charged_with_what_it_used(make_site: Any) -> None:
     assert listed.headers["X-RateLimit-Remaining-Tokens"] == "975"
 
 
+@pytest.mark.parametrize("left_out", [{}, {"model": ""}, {"model": None}, {"model": "alias"}, "a form"])
+def test_money_is_counted_whatever_the_model_is_called(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch, left_out: Any
+) -> None:
+    monkeypatch.setattr("vllm_vlinders.serving.measure._base_model", "m")
+    quotas = {"prices": {"m": {"input": 100, "output": 1000}}, "default_max_tokens": 50}
+    site = make_site(quotas={**quotas, "tenants": {"acme": {"money_per_day": 0.06}}})
+    headers = bearer(site.key())
+    engine(site, prompt=20, output=50)
+    unnamed = {name: value for name, value in body().items() if name != "model"}
+    if left_out == "a form":
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        ask = {"content": json.dumps(unnamed), "headers": {**headers, **kind}}
+    else:
+        ask = {"json": {**unnamed, **left_out}, "headers": headers}
+    answers = [site.client.post(CHAT, **ask) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[1].json()["error"]["param"] == "money_per_day"
+    assert used(site, headers["Authorization"][7:], "money_per_day") == pytest.approx(0.052)
+    assert site.client.post(CHAT, json=body(), headers=headers).status_code == 429
+
+
 @pytest.mark.parametrize("how", ["stream", "error", "refused"])
 def test_whatever_the_end_the_reservation_is_settled(make_site: Any, how: str) -> None:
     site = make_site(quotas={"tenants": {"acme": {"tokens_per_minute": 1000, "concurrent_requests": 1}}})

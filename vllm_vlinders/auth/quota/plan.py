@@ -49,10 +49,6 @@ class Amount(NamedTuple):
         """Both together."""
         return self.prompt + self.output
 
-    def beyond(self, other: Amount) -> Amount:
-        """Return what this is more than `other`."""
-        return Amount(max(0, self.prompt - other.prompt), max(0, self.output - other.output))
-
     def most(self, other: Amount) -> Amount:
         """Return the larger of both, in each part."""
         return Amount(max(self.prompt, other.prompt), max(self.output, other.output))
