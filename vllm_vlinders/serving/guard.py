@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_from_bytes, unquote
 
 from vllm_vlinders.auth.authenticator import credential
 from vllm_vlinders.auth.keys import PREFIX, redact
-from vllm_vlinders.auth.roles import Grant
+from vllm_vlinders.auth.roles import Grant, read_sizes
 from vllm_vlinders.errors import CredentialError, RequestError
 from vllm_vlinders.metrics.access import count_request
 from vllm_vlinders.request_context import RequestContext
@@ -85,6 +85,7 @@ async def authorize(exchange: Exchange) -> None:
         model = exchange.payload.get("model")
         if isinstance(model, str) and not is_routed(exchange):  # a model that is chosen is one they may use
             grant.check_model(model)
+        exchange.payload.update(read_sizes(exchange.payload))
         grant.check_sizes(exchange.payload)
     # Which model runs and how long its prompt is, vLLM finds out later: see `rights` and `door`.
     exchange.may_be_refused = True
