@@ -16,6 +16,7 @@ from vllm_vlinders.serving.access import active_access
 from vllm_vlinders.serving.exchange import Exchange, Header
 from vllm_vlinders.serving.measure import is_work, model_asked_for, model_of, recorder
 from vllm_vlinders.serving.meter import Meter
+from vllm_vlinders.serving.uncounted import refuse_uncounted, works_on
 
 _KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens", "tokens_per_day": "tokens"}
 _NAMES = {
@@ -41,6 +42,7 @@ async def admit(exchange: Exchange) -> None:
     if not is_work(exchange):
         exchange.response_headers.extend(_headers(await book.levels(plan)))
         return
+    refuse_uncounted(exchange, plan)
     amount = estimate(exchange.path, payload, meter.limit, access.context)
     asked = model_asked_for(exchange)
     account = await book.open(plan, amount, book.settings.price_of(asked))
@@ -71,7 +73,7 @@ def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> N
     used: Amount | None = Amount(meter.prompt, meter.output)
     if exchange.refusal is not None and not meter.prompt:
         used = None
-    elif (exchange.payload or {}).get("background") is True:
+    elif works_on(exchange):
         # The answer has ended and the work has not: it is charged with what it may use.
         used = account.reserved
     book.close(account, used)

@@ -144,6 +144,22 @@ def test_whatever_the_end_the_reservation_is_settled(make_site: Any, how: str) -
     assert used(site, key, "concurrent_requests") == 0
 
 
+@pytest.mark.parametrize("background", [True, 1, "true", "on", False, None, 0])
+def test_background_work_is_charged_in_full_and_takes_no_place(make_site: Any, background: Any) -> None:
+    tenants = {"acme": {"tokens_per_minute": 1000}, "beta": {"concurrent_requests": 1}}
+    site = make_site(quotas={"tenants": tenants})
+    site.app.router.routes.append(Route("/v1/responses", site.answer, methods=["POST"]))
+    ask = {"model": "m", "input": "word " * 20, "max_output_tokens": 50, "background": background}
+    key = site.key()
+    assert site.client.post("/v1/responses", json=ask, headers=bearer(key)).status_code == 200
+    assert used(site, key, "tokens_per_minute") == (75 if background else 0)
+    answer = site.client.post("/v1/responses", json=ask, headers=bearer(site.key(tenant="beta")))
+    assert answer.status_code == (400 if background else 200)
+    if background:
+        assert answer.json()["error"]["param"] == "background"
+        assert "concurrent_requests of tenant:beta" in answer.text
+
+
 def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:
     site = make_site(quotas={"principals": {"default": {"requests_per_minute": 2}}})
     key = site.key(principal="bot")
