@@ -54,6 +54,12 @@ class Grant:
     principal: Principal
     role: RoleSettings
 
+    @property
+    def has_ceilings(self) -> bool:
+        """Whether the role limits how many answers there are, or how long they are."""
+        role = self.role
+        return any(most is not None for most in (role.max_n, role.max_tokens, role.max_context))
+
     def check_path(self, path: str) -> None:
         """Check the right to call `path`, as the router sees it.
 

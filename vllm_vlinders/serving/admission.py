@@ -37,12 +37,14 @@ async def admit(exchange: Exchange) -> None:
     label = _label(principal.tenant)
     exchange.on_finish.append(lambda: count_quota_tokens(label, meter.prompt + meter.output))
     plan = book.plan(principal)
+    working = is_work(exchange)
+    if working:
+        refuse_uncounted(exchange, grant, plan)
     if not plan:
         return
-    if not is_work(exchange):
+    if not working:
         exchange.response_headers.extend(_headers(await book.levels(plan)))
         return
-    refuse_uncounted(exchange, plan)
     amount = estimate(exchange.path, payload, meter.limit, access.context)
     asked = model_asked_for(exchange)
     account = await book.open(plan, amount, book.settings.price_of(asked))

@@ -42,6 +42,8 @@ def enter(
     meter.model, meter.priority = adapter or "", priority
     if exchange.grant is not None:
         try:
+            for check in exchange.at_door:
+                check(engine_request_id)
             max_tokens = _check(exchange, prompt, answers, max_tokens, adapter)
         except RequestError as error:
             exchange.refusal = exchange.refusal or error

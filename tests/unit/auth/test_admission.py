@@ -41,7 +41,9 @@ def body(words: int = 10, **more: Any) -> dict[str, Any]:
     }
 
 
-def engine(site: Any, prompt: int = 20, output: int = 5, raises: bool = False) -> list[int | None]:
+def engine(
+    site: Any, prompt: int = 20, output: int = 5, raises: bool = False, request_id: str | None = None
+) -> list[int | None]:
     """Let the site's endpoint do as vLLM does at the door of the engine; return the limits it was given."""
     limits: list[int | None] = []
 
@@ -49,11 +51,8 @@ def engine(site: Any, prompt: int = 20, output: int = 5, raises: bool = False) -
         payload = await request.json()
         n = payload.get("n", 1)
         given = payload.get("max_tokens", 4000)
-        limits.append(
-            door.enter(
-                f"r{time.time_ns()}", prompt=prompt, answers=n, max_tokens=given, adapter=None, priority=0
-            )
-        )
+        name = request_id or f"r{time.time_ns()}"
+        limits.append(door.enter(name, prompt=prompt, answers=n, max_tokens=given, adapter=None, priority=0))
         exchange = current_exchange.get()
         assert exchange is not None
         assert exchange.meter is not None
@@ -158,6 +157,35 @@ def test_background_work_is_charged_in_full_and_takes_no_place(make_site: Any, b
     if background:
         assert answer.json()["error"]["param"] == "background"
         assert "concurrent_requests of tenant:beta" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "limit", "allowed"),
+    [
+        ({"max_tokens": 100}, {}, False),
+        ({"max_n": 4}, {}, False),
+        ({"max_context": 100}, {}, False),
+        ({}, {"tokens_per_minute": 9999}, False),
+        ({}, {"money_per_day": 1}, False),
+        ({}, {"requests_per_minute": 9, "concurrent_requests": 1}, True),
+    ],
+)
+def test_beams_are_for_callers_whose_answers_have_no_limits(
+    make_site: Any, ceiling: Any, limit: Any, allowed: bool
+) -> None:
+    site = make_site(roles={"held": ceiling}, quotas={"tenants": {"acme": limit}})
+    headers = bearer(site.key(role="held"))
+    engine(site, request_id="chatcmpl-a-0123456789abcdef-beam-1-89abcdef")
+    for asked in (
+        {"use_beam_search": True},
+        {"use_beam_search": 1},
+        {},
+    ):  # {}: as in a form, which nobody reads
+        answer = site.client.post(CHAT, json=body(**asked), headers=headers)
+        assert answer.status_code == (200 if allowed else 403)
+        assert allowed or answer.json()["error"]["param"] == "use_beam_search"
+    engine(site)
+    assert site.client.post(CHAT, json=body(use_beam_search=False), headers=headers).status_code == 200
 
 
 def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:

@@ -85,6 +85,11 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self._slots or self._windows)
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a limit is one of tokens, or of money, which they cost."""
+        return any(name in (*_TOKEN_LIMITS, *MONEY_LIMITS) for _, name, _, _ in self._windows)
+
     def slots(self, requests: int = 1) -> list[Charge]:
         """Return the charges for `requests` at once."""
         return [Charge(subject, "concurrent_requests", requests, most, 0) for subject, most in self._slots]
