@@ -35,6 +35,12 @@ def refuse_uncounted(exchange: Exchange, grant: Grant, plan: Plan) -> None:
         raise RequestError(message, param="background", code="background_not_allowed")
     if not (grant.has_ceilings or plan.counts_tokens):
         return
+    if exchange.method == "WEBSOCKET":
+        message = (
+            "WebSockets are not for callers with ceilings of a role, token limits or money limits: "
+            "vLLM streams what they carry into the engine uncounted"
+        )
+        raise RequestError(message, status=403, kind="permission_error", code="websocket_not_allowed")
     if (exchange.payload or {}).get("use_beam_search") not in _NO:
         raise _no_beams()
     exchange.at_door.append(_refuse_beam)

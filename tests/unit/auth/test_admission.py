@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.websockets import WebSocketDisconnect
 
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.auth.quota.charge import Charge, Receipt, Refusal
@@ -159,17 +160,18 @@ def test_background_work_is_charged_in_full_and_takes_no_place(make_site: Any, b
         assert "concurrent_requests of tenant:beta" in answer.text
 
 
-@pytest.mark.parametrize(
-    ("ceiling", "limit", "allowed"),
-    [
-        ({"max_tokens": 100}, {}, False),
-        ({"max_n": 4}, {}, False),
-        ({"max_context": 100}, {}, False),
-        ({}, {"tokens_per_minute": 9999}, False),
-        ({}, {"money_per_day": 1}, False),
-        ({}, {"requests_per_minute": 9, "concurrent_requests": 1}, True),
-    ],
-)
+LIMITED = [
+    ({"max_tokens": 100}, {}, False),
+    ({"max_n": 4}, {}, False),
+    ({"max_context": 100}, {}, False),
+    ({}, {"tokens_per_minute": 9999}, False),
+    ({}, {"money_per_day": 1}, False),
+    ({}, {"requests_per_minute": 9, "concurrent_requests": 1}, True),
+]
+"""Ceilings of a role, limits of a tenant, and whether they leave the length of answers open."""
+
+
+@pytest.mark.parametrize(("ceiling", "limit", "allowed"), LIMITED)
 def test_beams_are_for_callers_whose_answers_have_no_limits(
     make_site: Any, ceiling: Any, limit: Any, allowed: bool
 ) -> None:
@@ -186,6 +188,20 @@ def test_beams_are_for_callers_whose_answers_have_no_limits(
         assert allowed or answer.json()["error"]["param"] == "use_beam_search"
     engine(site)
     assert site.client.post(CHAT, json=body(use_beam_search=False), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(("ceiling", "limit", "allowed"), LIMITED)
+def test_web_sockets_are_for_callers_whose_tokens_have_no_limits(
+    make_site: Any, ceiling: Any, limit: Any, allowed: bool
+) -> None:
+    site = make_site(roles={"held": ceiling}, quotas={"tenants": {"acme": limit}})
+    headers = bearer(site.key(role="held"))
+    try:
+        with site.client.websocket_connect("/v1/realtime", headers=headers) as opened:
+            assert opened.receive_text() == "acme"
+    except WebSocketDisconnect as refused:
+        assert "not for callers with ceilings" in refused.reason
+    assert site.reached == (["/v1/realtime"] if allowed else [])
 
 
 def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:
