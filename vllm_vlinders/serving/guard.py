@@ -60,6 +60,8 @@ async def authenticate(exchange: Exchange) -> None:
         message = f"the role {principal.role!r} of this credential does not exist on this server"
         raise RequestError(message, status=403, kind="permission_error", code="unknown_role")
     exchange.grant = Grant(principal, role)
+    if exchange.method == "WEBSOCKET":  # it may stay open for longer than the credential counts
+        exchange.at_door.append(lambda _request_id: _check_still(access, shown))
     exchange.context = RequestContext(
         request_id=exchange.context.request_id,
         principal=principal.name,
@@ -68,6 +70,18 @@ async def authenticate(exchange: Exchange) -> None:
         default_priority=role.priority.default,
         highest_priority=role.priority.cap,
     )
+
+
+def _check_still(access: Access, shown: str) -> None:
+    """Check that the credential `shown` still counts.
+
+    Raises:
+        RequestError: it has been revoked or has expired (401).
+    """
+    try:
+        access.authenticator.verify(shown)
+    except CredentialError as error:
+        raise _unauthorized(error) from None
 
 
 async def authorize(exchange: Exchange) -> None:

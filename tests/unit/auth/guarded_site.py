@@ -11,7 +11,9 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
+from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import current_request
+from vllm_vlinders.serving import door
 from vllm_vlinders.serving.access import Access
 from vllm_vlinders.serving.management import management_routes
 from vllm_vlinders.serving.pipeline import Pipeline
@@ -59,7 +61,18 @@ class Site:
         self.reached.append(socket.url.path)
         await socket.accept()
         await socket.send_text(str(current_request.get().tenant))  # type: ignore[union-attr]
+        if "ask" in socket.query_params:
+            await self._ask_the_engine(socket)
         await socket.close()
+
+    async def _ask_the_engine(self, socket: WebSocket) -> None:
+        """Go through the door of the engine with each message, as vLLM with each answer, and say how it went."""
+        async for message in socket.iter_text():
+            try:
+                door.enter(message, prompt=1, answers=1, max_tokens=1, adapter=None, priority=0)
+                await socket.send_text("in")
+            except RequestError as error:
+                await socket.send_text(str(error.code))
 
     def key(self, tenant: str = "acme", role: str = "user", **more: Any) -> str:
         """Make a key that counts at once."""
