@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.auth.quota.charge import Charge, Receipt, Refusal
+from vllm_vlinders.auth.quota.ledger import Ledger
 from vllm_vlinders.auth.quota.plan import Amount, Plan, estimate, output_limit
 from vllm_vlinders.auth.quota.shared import SharedLedger
 from vllm_vlinders.serving import door
@@ -478,6 +480,30 @@ def test_what_redis_holds_is_settled(redis_server: Any) -> None:
     answer = ledger.reserve_now([Charge("t:settle", "tokens", 0, 1000, 60_000)])
     assert answer.levels[0].used == 130  # type: ignore[union-attr]
     ledger.close()
+
+
+@pytest.mark.parametrize("where", ["redis", "local"])
+def test_a_limit_that_is_more_than_full_is_told_and_takes_no_more(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    def ask(amount: int) -> Receipt | Refusal | None:
+        charges = [Charge("t:over", "tokens", amount, 1000, 60_000)]
+        return shared.reserve_now(charges) if shared else local.reserve(charges, int(time.time() * 1000))
+
+    local = Ledger(tmp_path / "ledger")
+    shared = SharedLedger(request.getfixturevalue("redis_server")[0]) if where == "redis" else None
+    first = ask(900)
+    assert isinstance(first, Receipt)
+    (shared.settle_later if shared else local.settle)(first.entries, lambda _: 1200)
+    deadline = time.monotonic() + 20
+    while not isinstance(told := ask(0), Receipt) or told.levels[0].used != 1200:
+        assert time.monotonic() < deadline, told
+        time.sleep(0.01)
+    assert told.levels[0].remaining == 0
+    assert isinstance(ask(1), Refusal)
+    for ledger in (local, shared):
+        if ledger is not None:
+            ledger.close()
 
 
 @pytest.mark.parametrize("policy", ["local", "deny"])
