@@ -50,6 +50,8 @@ async def admit(exchange: Exchange) -> None:
     account = await book.open(plan, amount, book.settings.price_of(asked))
     if isinstance(account, Refusal):
         count_quota_refusal(label, account.charge.limit)
+        if not account.outage:
+            exchange.response_headers.extend(_headers(await book.levels(plan)))
         raise _too_much(account)
     exchange.response_headers.extend(_headers(account.levels))
     exchange.on_finish.append(lambda: _settle(book, account, exchange, meter))

@@ -225,6 +225,30 @@ def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:
     assert site.client.post(CHAT, json=body(), headers=bearer(other)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("full", "asked"),
+    [
+        ({"concurrent_requests": 1}, {}),
+        ({"money_per_day": 0.01}, {}),
+        ({"tokens_per_day": 70}, {}),
+        ({}, {"max_tokens": 5000}),
+    ],
+)
+def test_a_refusal_tells_what_is_left_of_all_limits(make_site: Any, full: Any, asked: Any) -> None:
+    limits = {"requests_per_minute": 10, "tokens_per_minute": 1000, **full}
+    site = make_site(quotas={"tenants": {"acme": limits}, "prices": {"m": {"output": 150}}})
+    key = bearer(site.key())
+    engine(site, output=50)
+    assert site.client.post(CHAT, json=body(), headers=key).status_code == 200
+    if "concurrent_requests" in full:
+        site.access.book._slots.reserve([Charge("tenant:acme", "concurrent_requests", 1, 1, 0)], 0)
+    answer = site.client.post(CHAT, json=body(**asked), headers=key)
+    assert answer.status_code == 429
+    left = {name: answer.headers.get_list(f"X-RateLimit-Remaining-{name}") for name in ("Requests", "Tokens")}
+    assert left == {"Requests": ["9"], "Tokens": ["0" if "tokens_per_day" in full else "930"]}
+    assert answer.headers["X-RateLimit-Reset-Tokens"].endswith("s")
+
+
 def test_what_can_never_fit_is_told_so(make_site: Any) -> None:
     site = make_site(quotas={"tenants": {"acme": {"tokens_per_minute": 100}}})
     key = site.key()
