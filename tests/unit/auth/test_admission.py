@@ -4,85 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import socket
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from guarded_site import bearer
+from guarded_site import CHAT, bearer, body, engine, used
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.websockets import WebSocketDisconnect
 
 from vllm_vlinders.auth.principal import Principal
-from vllm_vlinders.auth.quota.charge import Charge, Receipt, Refusal
-from vllm_vlinders.auth.quota.ledger import Ledger
+from vllm_vlinders.auth.quota.charge import Charge
 from vllm_vlinders.auth.quota.plan import Amount, Plan, estimate, output_limit
-from vllm_vlinders.auth.quota.shared import SharedLedger
 from vllm_vlinders.serving import door
-from vllm_vlinders.serving.exchange import current_exchange
 from vllm_vlinders.settings import PriceSettings, QuotaSettings, RoleSettings
-
-CHAT = "/v1/chat/completions"
-
-
-def body(words: int = 10, **more: Any) -> dict[str, Any]:
-    return {
-        "model": "m",
-        "messages": [{"role": "user", "content": "word " * words}],
-        "max_tokens": 50,
-        **more,
-    }
-
-
-def engine(
-    site: Any, prompt: int = 20, output: int = 5, raises: bool = False, request_id: str | None = None
-) -> list[int | None]:
-    """Let the site's endpoint do as vLLM does at the door of the engine; return the limits it was given."""
-    limits: list[int | None] = []
-
-    async def answer(request: Request) -> Response:
-        payload = await request.json()
-        n = payload.get("n", 1)
-        given = payload.get("max_tokens", 4000)
-        name = request_id or f"r{time.time_ns()}"
-        limits.append(door.enter(name, prompt=prompt, answers=n, max_tokens=given, adapter=None, priority=0))
-        exchange = current_exchange.get()
-        assert exchange is not None
-        assert exchange.meter is not None
-        exchange.meter.output += output
-        site.reached.append(CHAT)
-        if raises:
-            raise ValueError("as a handler may")
-        if payload.get("stream"):
-
-            async def parts() -> Any:
-                for _ in range(3):
-                    yield b"data: x\n\n"
-                    await asyncio.sleep(0)
-
-            return StreamingResponse(parts())
-        return JSONResponse({"limit": limits[-1]})
-
-    for index, route in enumerate(site.app.router.routes):
-        if getattr(route, "path", "") == CHAT:
-            site.app.router.routes[index] = Route(CHAT, answer, methods=["POST"])
-    return limits
-
-
-def used(site: Any, key: str, limit: str, subject: str = "tenant:acme") -> float:
-    return float(
-        site.client.get("/vlinders/usage", headers=bearer(key)).json()["subjects"][subject][limit]["used"]
-    )
 
 
 def test_a_request_is_charged_with_what_it_used(make_site: Any) -> None:
@@ -144,66 +82,6 @@ def test_whatever_the_end_the_reservation_is_settled(make_site: Any, how: str) -
             assert how == "error"
     assert used(site, key, "tokens_per_minute") == (0 if how == "refused" else 75)
     assert used(site, key, "concurrent_requests") == 0
-
-
-@pytest.mark.parametrize("background", [True, 1, "true", "on", False, None, 0])
-def test_background_work_is_charged_in_full_and_takes_no_place(make_site: Any, background: Any) -> None:
-    tenants = {"acme": {"tokens_per_minute": 1000}, "beta": {"concurrent_requests": 1}}
-    site = make_site(quotas={"tenants": tenants})
-    site.app.router.routes.append(Route("/v1/responses", site.answer, methods=["POST"]))
-    ask = {"model": "m", "input": "word " * 20, "max_output_tokens": 50, "background": background}
-    key = site.key()
-    assert site.client.post("/v1/responses", json=ask, headers=bearer(key)).status_code == 200
-    assert used(site, key, "tokens_per_minute") == (75 if background else 0)
-    answer = site.client.post("/v1/responses", json=ask, headers=bearer(site.key(tenant="beta")))
-    assert answer.status_code == (400 if background else 200)
-    if background:
-        assert answer.json()["error"]["param"] == "background"
-        assert "concurrent_requests of tenant:beta" in answer.text
-
-
-LIMITED = [
-    ({"max_tokens": 100}, {}, False),
-    ({"max_n": 4}, {}, False),
-    ({"max_context": 100}, {}, False),
-    ({}, {"tokens_per_minute": 9999}, False),
-    ({}, {"money_per_day": 1}, False),
-    ({}, {"requests_per_minute": 9, "concurrent_requests": 1}, True),
-]
-"""Ceilings of a role, limits of a tenant, and whether they leave the length of answers open."""
-
-
-@pytest.mark.parametrize(("ceiling", "limit", "allowed"), LIMITED)
-def test_beams_are_for_callers_whose_answers_have_no_limits(
-    make_site: Any, ceiling: Any, limit: Any, allowed: bool
-) -> None:
-    site = make_site(roles={"held": ceiling}, quotas={"tenants": {"acme": limit}})
-    headers = bearer(site.key(role="held"))
-    engine(site, request_id="chatcmpl-a-0123456789abcdef-beam-1-89abcdef")
-    for asked in (
-        {"use_beam_search": True},
-        {"use_beam_search": 1},
-        {},
-    ):  # {}: as in a form, which nobody reads
-        answer = site.client.post(CHAT, json=body(**asked), headers=headers)
-        assert answer.status_code == (200 if allowed else 403)
-        assert allowed or answer.json()["error"]["param"] == "use_beam_search"
-    engine(site)
-    assert site.client.post(CHAT, json=body(use_beam_search=False), headers=headers).status_code == 200
-
-
-@pytest.mark.parametrize(("ceiling", "limit", "allowed"), LIMITED)
-def test_web_sockets_are_for_callers_whose_tokens_have_no_limits(
-    make_site: Any, ceiling: Any, limit: Any, allowed: bool
-) -> None:
-    site = make_site(roles={"held": ceiling}, quotas={"tenants": {"acme": limit}})
-    headers = bearer(site.key(role="held"))
-    try:
-        with site.client.websocket_connect("/v1/realtime", headers=headers) as opened:
-            assert opened.receive_text() == "acme"
-    except WebSocketDisconnect as refused:
-        assert "not for callers with ceilings" in refused.reason
-    assert site.reached == (["/v1/realtime"] if allowed else [])
 
 
 def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:
@@ -440,123 +318,3 @@ def test_money_is_rounded_up_and_never_lost() -> None:
     (charge,) = plan.windows(1, Amount(1000, 1000), price)
     assert (charge.limit, charge.amount, charge.most) == ("money_per_month", 750_000, 2 * 10**9)
     assert output_limit({"max_tokens": 5, "max_completion_tokens": 3}, QuotaSettings(), RoleSettings()) == 5
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Redis of this module's own: its URL, and how to end it."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("Redis is not installed: apt-get install redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield f"redis://127.0.0.1:{port}/0", process
-    process.kill()
-    process.wait()
-
-
-def test_servers_share_their_limits_in_redis(redis_server: Any) -> None:
-    """Eight servers' ledgers, in threads, admit together what one would: exactly the limit."""
-    url, _ = redis_server
-    admitted: list[int] = []
-
-    def hammer() -> None:
-        ledger, count = SharedLedger(url), 0
-        charges = [Charge("t:a", "tokens", 3, 1000, 60_000), Charge("t:b", "tokens", 1, 300, 60_000)]
-        while isinstance(answer := ledger.reserve_now(charges), Receipt):
-            count += 1
-        assert isinstance(answer, Refusal)
-        assert answer.charge.subject == "t:b"
-        assert answer.wait_ms is not None
-        assert 0 < answer.wait_ms <= 62_000
-        admitted.append(count)
-        ledger.close()
-
-    threads = [threading.Thread(target=hammer) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(admitted) == 300
-    ledger = SharedLedger(url)
-    answer = ledger.reserve_now([Charge("t:a", "tokens", 0, 1000, 60_000)])
-    assert isinstance(answer, Receipt)
-    assert answer.levels[0].used == 900
-    assert isinstance(ledger.reserve_now([Charge("t:a", "tokens", 1001, 1000, 60_000)]), Refusal)
-    ledger.close()
-
-
-def test_what_redis_holds_is_settled(redis_server: Any) -> None:
-    url, _ = redis_server
-    ledger = SharedLedger(url)
-    question = [Charge("t:settle", "tokens", 100, 1000, 60_000)]
-    receipts = [ledger.reserve_now(question), ledger.reserve_now(question)]
-    assert all(isinstance(receipt, Receipt) for receipt in receipts)
-    ledger.settle_later([entry for receipt in receipts for entry in receipt.entries], lambda _: 130)  # type: ignore[union-attr]
-    ledger.close()
-    ledger = SharedLedger(url)
-    answer = ledger.reserve_now([Charge("t:settle", "tokens", 0, 1000, 60_000)])
-    assert answer.levels[0].used == 130  # type: ignore[union-attr]
-    ledger.close()
-
-
-@pytest.mark.parametrize("where", ["redis", "local"])
-def test_a_limit_that_is_more_than_full_is_told_and_takes_no_more(
-    request: pytest.FixtureRequest, tmp_path: Path, where: str
-) -> None:
-    def ask(amount: int) -> Receipt | Refusal | None:
-        charges = [Charge("t:over", "tokens", amount, 1000, 60_000)]
-        return shared.reserve_now(charges) if shared else local.reserve(charges, int(time.time() * 1000))
-
-    local = Ledger(tmp_path / "ledger")
-    shared = SharedLedger(request.getfixturevalue("redis_server")[0]) if where == "redis" else None
-    first = ask(900)
-    assert isinstance(first, Receipt)
-    (shared.settle_later if shared else local.settle)(first.entries, lambda _: 1200)
-    deadline = time.monotonic() + 20
-    while not isinstance(told := ask(0), Receipt) or told.levels[0].used != 1200:
-        assert time.monotonic() < deadline, told
-        time.sleep(0.01)
-    assert told.levels[0].remaining == 0
-    assert isinstance(ask(1), Refusal)
-    for ledger in (local, shared):
-        if ledger is not None:
-            ledger.close()
-
-
-@pytest.mark.parametrize("policy", ["local", "deny"])
-def test_without_redis_the_settings_decide(make_site: Any, policy: str) -> None:
-    quotas = {
-        "backend": "redis://127.0.0.1:1/0",
-        "on_outage": policy,
-        "tenants": {"acme": {"tokens_per_minute": 1000, "requests_per_minute": 2}},
-    }
-    site = make_site(quotas=quotas)
-    engine(site)
-    key, free = site.key(), site.key(tenant="free")
-    statuses = [site.client.post(CHAT, json=body(), headers=bearer(key)).status_code for _ in range(3)]
-    assert statuses == ([200, 200, 429] if policy == "local" else [503, 503, 503])
-    assert site.client.post(CHAT, json=body(), headers=bearer(free)).status_code == 200
-    assert site.access.status()["quotas"] == "Redis does not answer"
-
-
-def test_a_site_counts_in_redis(make_site: Any, redis_server: Any) -> None:
-    url, process = redis_server
-    site = make_site(quotas={"backend": url, "tenants": {"acme": {"tokens_per_minute": 1000}}})
-    engine(site, prompt=90, output=5)
-    key = site.key()
-    with site.client as client:  # one event loop for all, as in a server
-        assert client.post(CHAT, json=body(words=1, max_tokens=10), headers=bearer(key)).status_code == 200
-        deadline = time.monotonic() + 5
-        while (now := used(site, key, "tokens_per_minute")) != 95:
-            assert time.monotonic() < deadline, now
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
-        assert client.post(CHAT, json=body(), headers=bearer(key)).status_code == 200
