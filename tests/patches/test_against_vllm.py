@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,17 @@ def test_without_the_variable_vllm_is_untouched() -> None:
         "vllm.v1.core.sched.request_queue schedule "
         "['vllm_vlinders', 'vllm_vlinders._version', 'vllm_vlinders.plugin']"
     ), done.stderr
+
+
+def test_the_requests_of_beam_search_are_known_by_their_ids() -> None:
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    vllm = Path(spec.origin).parent
+    source = (vllm / "entrypoints/generate/beam_search/online.py").read_text(encoding="utf-8")
+    for line in ('_batch = f"{request_id}-{random_uuid()}"', '_item = f"{request_id_batch}-beam-{i}"'):
+        assert line in source
+    assert ":016x}" in (vllm / "utils/__init__.py").read_text(encoding="utf-8")
 
 
 def test_one_feature_can_be_chosen() -> None:

@@ -60,7 +60,22 @@ class Authenticator:
         self._verifier = verifier
 
     async def authenticate(self, shown: str) -> Principal:
-        """Return who shows the credential `shown`.
+        """As `verify`, after the provider's keys have been fetched anew where that may help.
+
+        Raises:
+            CredentialError: it does not count.
+        """
+        try:
+            return self.verify(shown)
+        except CredentialError as error:
+            verifier = self._verifier
+            if error.reason != "unknown_signer" or verifier is None or not verifier.may_refresh():
+                raise
+        await asyncio.to_thread(verifier.refresh)
+        return self.verify(shown)
+
+    def verify(self, shown: str) -> Principal:
+        """Return who shows the credential `shown`, as far as is known here.
 
         Raises:
             CredentialError: it does not count.
@@ -71,7 +86,7 @@ class Authenticator:
         if shown.startswith(PREFIX) and self._directory is not None:
             return self._directory.index.authenticate(shown, time.time())
         if self._verifier is not None:
-            return await self._of_token(self._verifier, shown)
+            return self._verifier.verify(shown)
         raise CredentialError("unknown")
 
     def _of_command_line(self, shown: str) -> Principal | None:
@@ -80,15 +95,6 @@ class Authenticator:
         digest = _sha256(shown)
         holders = [n for n, key in enumerate(self._command_line, 1) if hmac.compare_digest(digest, key)]
         return Principal(f"api-key-{holders[0]}", _COMMAND_LINE_TENANT, "admin") if holders else None
-
-    async def _of_token(self, verifier: TokenVerifier, token: str) -> Principal:
-        try:
-            return verifier.verify(token)
-        except CredentialError as error:
-            if error.reason != "unknown_signer" or not verifier.may_refresh():
-                raise
-        await asyncio.to_thread(verifier.refresh)
-        return verifier.verify(token)
 
 
 def _sha256(text: str) -> bytes:

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from vllm_vlinders.auth.keys import redact
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.errors import RequestError
@@ -18,6 +20,7 @@ OWN_USAGE = "/vlinders/usage"
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _MANAGEMENT = "/vlinders/*"
 _ANSWERS_FIELDS = ("n", "best_of")
+_NUMBER = TypeAdapter(int)
 
 
 @lru_cache(maxsize=8192)
@@ -26,12 +29,36 @@ def matches(patterns: tuple[str, ...], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def read_sizes(payload: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many answers a request body asks for and how long, read as vLLM reads numbers: "5" is 5.
+
+    Raises:
+        RequestError: a field is no whole number (400).
+    """
+    sizes = {}
+    for field in (*_ANSWERS_FIELDS, *MAX_TOKENS_FIELDS):
+        if payload.get(field) is None:
+            continue
+        try:
+            sizes[field] = _NUMBER.validate_python(payload[field])
+        except ValidationError:
+            message = f"{field}: not a whole number; give an integer, or leave it out"
+            raise RequestError(message, param=field, code="invalid_size") from None
+    return sizes
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """A principal, and what its role allows."""
 
     principal: Principal
     role: RoleSettings
+
+    @property
+    def has_ceilings(self) -> bool:
+        """Whether the role limits how many answers there are, or how long they are."""
+        role = self.role
+        return any(most is not None for most in (role.max_n, role.max_tokens, role.max_context))
 
     def check_path(self, path: str) -> None:
         """Check the right to call `path`, as the router sees it.

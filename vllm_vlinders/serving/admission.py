@@ -14,8 +14,9 @@ from vllm_vlinders.metrics.access import count_quota_refusal, count_quota_tokens
 from vllm_vlinders.metrics.labels import OTHER
 from vllm_vlinders.serving.access import active_access
 from vllm_vlinders.serving.exchange import Exchange, Header
-from vllm_vlinders.serving.measure import is_work, recorder
+from vllm_vlinders.serving.measure import is_work, model_asked_for, model_of, recorder
 from vllm_vlinders.serving.meter import Meter
+from vllm_vlinders.serving.uncounted import refuse_uncounted, works_on
 
 _KINDS = {"requests_per_minute": "requests", "tokens_per_minute": "tokens", "tokens_per_day": "tokens"}
 _NAMES = {
@@ -36,23 +37,27 @@ async def admit(exchange: Exchange) -> None:
     label = _label(principal.tenant)
     exchange.on_finish.append(lambda: count_quota_tokens(label, meter.prompt + meter.output))
     plan = book.plan(principal)
+    working = is_work(exchange)
+    if working:
+        refuse_uncounted(exchange, grant, plan)
     if not plan:
         return
-    if not is_work(exchange):
+    if not working:
         exchange.response_headers.extend(_headers(await book.levels(plan)))
         return
     amount = estimate(exchange.path, payload, meter.limit, access.context)
-    model = payload.get("model")
-    price = book.settings.price_of(model if isinstance(model, str) else None)
-    account = await book.open(plan, amount, price)
+    asked = model_asked_for(exchange)
+    account = await book.open(plan, amount, book.settings.price_of(asked))
     if isinstance(account, Refusal):
         count_quota_refusal(label, account.charge.limit)
+        if not account.outage:
+            exchange.response_headers.extend(_headers(await book.levels(plan)))
         raise _too_much(account)
     exchange.response_headers.extend(_headers(account.levels))
     exchange.on_finish.append(lambda: _settle(book, account, exchange, meter))
 
-    def reserve(prompt: int, output: int) -> None:
-        refusal = book.top_up(account, Amount(prompt, output))
+    def reserve(model: str | None, prompt: int, output: int) -> None:
+        refusal = book.top_up(account, Amount(prompt, output), book.settings.price_of(model or asked))
         if refusal is not None:
             count_quota_refusal(label, refusal.charge.limit)
             raise _too_much(refusal)
@@ -67,10 +72,12 @@ def _label(tenant: str) -> str:
 
 
 def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> None:
+    if (model := model_of(exchange)) is not None:  # perhaps an upstream's, in the place of another one
+        account.price = book.settings.price_of(model)
     used: Amount | None = Amount(meter.prompt, meter.output)
     if exchange.refusal is not None and not meter.prompt:
         used = None
-    elif (exchange.payload or {}).get("background") is True:
+    elif works_on(exchange):
         # The answer has ended and the work has not: it is charged with what it may use.
         used = account.reserved
     book.close(account, used)

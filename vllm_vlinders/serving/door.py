@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.serving.exchange import Exchange, current_exchange
+from vllm_vlinders.serving.measure import model_of
 from vllm_vlinders.serving.refusals import expect
 
 
@@ -41,6 +42,8 @@ def enter(
     meter.model, meter.priority = adapter or "", priority
     if exchange.grant is not None:
         try:
+            for check in exchange.at_door:
+                check(engine_request_id)
             max_tokens = _check(exchange, prompt, answers, max_tokens, adapter)
         except RequestError as error:
             exchange.refusal = exchange.refusal or error
@@ -66,7 +69,9 @@ def _check(
         bounds = [bound for bound in (max_tokens, meter.limit, longest) if bound is not None]
         max_tokens = max(1, min(bounds))
     if meter.reserve is not None:
-        meter.reserve(meter.prompt + prompt, meter.most_output + answers * (max_tokens or 0))
+        meter.reserve(
+            model_of(exchange), meter.prompt + prompt, meter.most_output + answers * (max_tokens or 0)
+        )
     return max_tokens
 
 

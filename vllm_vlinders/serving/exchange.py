@@ -39,6 +39,8 @@ class Exchange:
         grant: who calls and what they may do; None where no credential is needed.
         payload: the JSON object in the body, as far as a stage has read one.
         meter: what the request asks of the engine and gets.
+        at_door: called with the id of each request that goes into the engine, before it does; raises
+            `RequestError` where it may not.
         answerer: what answers in place of vLLM's application, which it is given; None: that application.
         status: the HTTP status of the answer, once it has begun.
         span: the OpenTelemetry span of the request; None where requests are not traced.
@@ -57,6 +59,7 @@ class Exchange:
     grant: Grant | None = None
     payload: dict[str, Any] | None = None
     meter: Meter = field(default_factory=Meter)
+    at_door: list[Callable[[str], None]] = field(default_factory=list)
     answerer: Answerer | None = None
     status: int | None = None
     span: Any = None

@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_from_bytes, unquote
 
 from vllm_vlinders.auth.authenticator import credential
 from vllm_vlinders.auth.keys import PREFIX, redact
-from vllm_vlinders.auth.roles import Grant
+from vllm_vlinders.auth.roles import Grant, read_sizes
 from vllm_vlinders.errors import CredentialError, RequestError
 from vllm_vlinders.metrics.access import count_request
 from vllm_vlinders.request_context import RequestContext
@@ -60,6 +60,8 @@ async def authenticate(exchange: Exchange) -> None:
         message = f"the role {principal.role!r} of this credential does not exist on this server"
         raise RequestError(message, status=403, kind="permission_error", code="unknown_role")
     exchange.grant = Grant(principal, role)
+    if exchange.method == "WEBSOCKET":  # it may stay open for longer than the credential counts
+        exchange.at_door.append(lambda _request_id: _check_still(access, shown))
     exchange.context = RequestContext(
         request_id=exchange.context.request_id,
         principal=principal.name,
@@ -68,6 +70,18 @@ async def authenticate(exchange: Exchange) -> None:
         default_priority=role.priority.default,
         highest_priority=role.priority.cap,
     )
+
+
+def _check_still(access: Access, shown: str) -> None:
+    """Check that the credential `shown` still counts.
+
+    Raises:
+        RequestError: it has been revoked or has expired (401).
+    """
+    try:
+        access.authenticator.verify(shown)
+    except CredentialError as error:
+        raise _unauthorized(error) from None
 
 
 async def authorize(exchange: Exchange) -> None:
@@ -85,6 +99,7 @@ async def authorize(exchange: Exchange) -> None:
         model = exchange.payload.get("model")
         if isinstance(model, str) and not is_routed(exchange):  # a model that is chosen is one they may use
             grant.check_model(model)
+        exchange.payload.update(read_sizes(exchange.payload))
         grant.check_sizes(exchange.payload)
     # Which model runs and how long its prompt is, vLLM finds out later: see `rights` and `door`.
     exchange.may_be_refused = True

@@ -121,6 +121,12 @@ def model_of(exchange: Exchange) -> str | None:
     return _base_model if exchange.meter.model == "" else exchange.meter.model
 
 
+def model_asked_for(exchange: Exchange) -> str | None:
+    """Return the name of the model in the body, without one that of this server's model, as vLLM does."""
+    named = (exchange.payload or {}).get("model")
+    return named if isinstance(named, str) and named else _base_model
+
+
 _base_model: str | None = None
 
 

@@ -26,8 +26,8 @@ class Meter:
         queued: the seconds that each of its requests waited in the engine core.
         gaps: for each bucket of `GAP_SECONDS`, how many gaps between outputs; empty: none yet.
         gap_seconds: the sum of those.
-        reserve: called with `prompt` and `most_output` when they have grown; raises `RequestError` where
-            there is no room for so much.
+        reserve: called with the name of the model that runs (None: not known), `prompt` and `most_output`
+            when they have grown; raises `RequestError` where there is no room for so much.
         told: what of `prompt`, `cached` and `output` has been counted already.
         client_left: the moment at which the client closed the connection, or None.
     """
@@ -43,7 +43,7 @@ class Meter:
     queued: list[float] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
     gap_seconds: float = 0.0
-    reserve: Callable[[int, int], None] | None = None
+    reserve: Callable[[str | None, int, int], None] | None = None
     told: tuple[int, int, int] = (0, 0, 0)
     client_left: float | None = None
 

@@ -4,83 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import socket
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from guarded_site import bearer
+from guarded_site import CHAT, bearer, body, engine, used
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vllm_vlinders.auth.principal import Principal
-from vllm_vlinders.auth.quota.charge import Charge, Receipt, Refusal
+from vllm_vlinders.auth.quota.charge import Charge
 from vllm_vlinders.auth.quota.plan import Amount, Plan, estimate, output_limit
-from vllm_vlinders.auth.quota.shared import SharedLedger
 from vllm_vlinders.serving import door
-from vllm_vlinders.serving.exchange import current_exchange
 from vllm_vlinders.settings import PriceSettings, QuotaSettings, RoleSettings
-
-CHAT = "/v1/chat/completions"
-
-
-def body(words: int = 10, **more: Any) -> dict[str, Any]:
-    return {
-        "model": "m",
-        "messages": [{"role": "user", "content": "word " * words}],
-        "max_tokens": 50,
-        **more,
-    }
-
-
-def engine(site: Any, prompt: int = 20, output: int = 5, raises: bool = False) -> list[int | None]:
-    """Let the site's endpoint do as vLLM does at the door of the engine; return the limits it was given."""
-    limits: list[int | None] = []
-
-    async def answer(request: Request) -> Response:
-        payload = await request.json()
-        n = payload.get("n", 1)
-        given = payload.get("max_tokens", 4000)
-        limits.append(
-            door.enter(
-                f"r{time.time_ns()}", prompt=prompt, answers=n, max_tokens=given, adapter=None, priority=0
-            )
-        )
-        exchange = current_exchange.get()
-        assert exchange is not None
-        assert exchange.meter is not None
-        exchange.meter.output += output
-        site.reached.append(CHAT)
-        if raises:
-            raise ValueError("as a handler may")
-        if payload.get("stream"):
-
-            async def parts() -> Any:
-                for _ in range(3):
-                    yield b"data: x\n\n"
-                    await asyncio.sleep(0)
-
-            return StreamingResponse(parts())
-        return JSONResponse({"limit": limits[-1]})
-
-    for index, route in enumerate(site.app.router.routes):
-        if getattr(route, "path", "") == CHAT:
-            site.app.router.routes[index] = Route(CHAT, answer, methods=["POST"])
-    return limits
-
-
-def used(site: Any, key: str, limit: str, subject: str = "tenant:acme") -> float:
-    return float(
-        site.client.get("/vlinders/usage", headers=bearer(key)).json()["subjects"][subject][limit]["used"]
-    )
 
 
 def test_a_request_is_charged_with_what_it_used(make_site: Any) -> None:
@@ -104,6 +44,28 @@ def test_a_request_is_charged_with_what_it_used(make_site: Any) -> None:
     assert used(site, key, "requests_per_minute") == 1
     listed = site.client.get("/v1/models", headers=bearer(key))
     assert listed.headers["X-RateLimit-Remaining-Tokens"] == "975"
+
+
+@pytest.mark.parametrize("left_out", [{}, {"model": ""}, {"model": None}, {"model": "alias"}, "a form"])
+def test_money_is_counted_whatever_the_model_is_called(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch, left_out: Any
+) -> None:
+    monkeypatch.setattr("vllm_vlinders.serving.measure._base_model", "m")
+    quotas = {"prices": {"m": {"input": 100, "output": 1000}}, "default_max_tokens": 50}
+    site = make_site(quotas={**quotas, "tenants": {"acme": {"money_per_day": 0.06}}})
+    headers = bearer(site.key())
+    engine(site, prompt=20, output=50)
+    unnamed = {name: value for name, value in body().items() if name != "model"}
+    if left_out == "a form":
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        ask = {"content": json.dumps(unnamed), "headers": {**headers, **kind}}
+    else:
+        ask = {"json": {**unnamed, **left_out}, "headers": headers}
+    answers = [site.client.post(CHAT, **ask) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[1].json()["error"]["param"] == "money_per_day"
+    assert used(site, headers["Authorization"][7:], "money_per_day") == pytest.approx(0.052)
+    assert site.client.post(CHAT, json=body(), headers=headers).status_code == 429
 
 
 @pytest.mark.parametrize("how", ["stream", "error", "refused"])
@@ -139,6 +101,30 @@ def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:
     assert site.client.get("/v1/models", headers=bearer(key)).status_code == 200
     other = site.key(principal="other")
     assert site.client.post(CHAT, json=body(), headers=bearer(other)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("full", "asked"),
+    [
+        ({"concurrent_requests": 1}, {}),
+        ({"money_per_day": 0.01}, {}),
+        ({"tokens_per_day": 70}, {}),
+        ({}, {"max_tokens": 5000}),
+    ],
+)
+def test_a_refusal_tells_what_is_left_of_all_limits(make_site: Any, full: Any, asked: Any) -> None:
+    limits = {"requests_per_minute": 10, "tokens_per_minute": 1000, **full}
+    site = make_site(quotas={"tenants": {"acme": limits}, "prices": {"m": {"output": 150}}})
+    key = bearer(site.key())
+    engine(site, output=50)
+    assert site.client.post(CHAT, json=body(), headers=key).status_code == 200
+    if "concurrent_requests" in full:
+        site.access.book._slots.reserve([Charge("tenant:acme", "concurrent_requests", 1, 1, 0)], 0)
+    answer = site.client.post(CHAT, json=body(**asked), headers=key)
+    assert answer.status_code == 429
+    left = {name: answer.headers.get_list(f"X-RateLimit-Remaining-{name}") for name in ("Requests", "Tokens")}
+    assert left == {"Requests": ["9"], "Tokens": ["0" if "tokens_per_day" in full else "930"]}
+    assert answer.headers["X-RateLimit-Reset-Tokens"].endswith("s")
 
 
 def test_what_can_never_fit_is_told_so(make_site: Any) -> None:
@@ -332,99 +318,3 @@ def test_money_is_rounded_up_and_never_lost() -> None:
     (charge,) = plan.windows(1, Amount(1000, 1000), price)
     assert (charge.limit, charge.amount, charge.most) == ("money_per_month", 750_000, 2 * 10**9)
     assert output_limit({"max_tokens": 5, "max_completion_tokens": 3}, QuotaSettings(), RoleSettings()) == 5
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Redis of this module's own: its URL, and how to end it."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("Redis is not installed: apt-get install redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield f"redis://127.0.0.1:{port}/0", process
-    process.kill()
-    process.wait()
-
-
-def test_servers_share_their_limits_in_redis(redis_server: Any) -> None:
-    """Eight servers' ledgers, in threads, admit together what one would: exactly the limit."""
-    url, _ = redis_server
-    admitted: list[int] = []
-
-    def hammer() -> None:
-        ledger, count = SharedLedger(url), 0
-        charges = [Charge("t:a", "tokens", 3, 1000, 60_000), Charge("t:b", "tokens", 1, 300, 60_000)]
-        while isinstance(answer := ledger.reserve_now(charges), Receipt):
-            count += 1
-        assert isinstance(answer, Refusal)
-        assert answer.charge.subject == "t:b"
-        assert answer.wait_ms is not None
-        assert 0 < answer.wait_ms <= 62_000
-        admitted.append(count)
-        ledger.close()
-
-    threads = [threading.Thread(target=hammer) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(admitted) == 300
-    ledger = SharedLedger(url)
-    answer = ledger.reserve_now([Charge("t:a", "tokens", 0, 1000, 60_000)])
-    assert isinstance(answer, Receipt)
-    assert answer.levels[0].used == 900
-    assert isinstance(ledger.reserve_now([Charge("t:a", "tokens", 1001, 1000, 60_000)]), Refusal)
-    ledger.close()
-
-
-def test_what_redis_holds_is_settled(redis_server: Any) -> None:
-    url, _ = redis_server
-    ledger = SharedLedger(url)
-    question = [Charge("t:settle", "tokens", 100, 1000, 60_000)]
-    receipts = [ledger.reserve_now(question), ledger.reserve_now(question)]
-    assert all(isinstance(receipt, Receipt) for receipt in receipts)
-    ledger.settle_later([entry for receipt in receipts for entry in receipt.entries], lambda _: 130)  # type: ignore[union-attr]
-    ledger.close()
-    ledger = SharedLedger(url)
-    answer = ledger.reserve_now([Charge("t:settle", "tokens", 0, 1000, 60_000)])
-    assert answer.levels[0].used == 130  # type: ignore[union-attr]
-    ledger.close()
-
-
-@pytest.mark.parametrize("policy", ["local", "deny"])
-def test_without_redis_the_settings_decide(make_site: Any, policy: str) -> None:
-    quotas = {
-        "backend": "redis://127.0.0.1:1/0",
-        "on_outage": policy,
-        "tenants": {"acme": {"tokens_per_minute": 1000, "requests_per_minute": 2}},
-    }
-    site = make_site(quotas=quotas)
-    engine(site)
-    key, free = site.key(), site.key(tenant="free")
-    statuses = [site.client.post(CHAT, json=body(), headers=bearer(key)).status_code for _ in range(3)]
-    assert statuses == ([200, 200, 429] if policy == "local" else [503, 503, 503])
-    assert site.client.post(CHAT, json=body(), headers=bearer(free)).status_code == 200
-    assert site.access.status()["quotas"] == "Redis does not answer"
-
-
-def test_a_site_counts_in_redis(make_site: Any, redis_server: Any) -> None:
-    url, process = redis_server
-    site = make_site(quotas={"backend": url, "tenants": {"acme": {"tokens_per_minute": 1000}}})
-    engine(site, prompt=90, output=5)
-    key = site.key()
-    with site.client as client:  # one event loop for all, as in a server
-        assert client.post(CHAT, json=body(words=1, max_tokens=10), headers=bearer(key)).status_code == 200
-        deadline = time.monotonic() + 5
-        while (now := used(site, key, "tokens_per_minute")) != 95:
-            assert time.monotonic() < deadline, now
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
-        assert client.post(CHAT, json=body(), headers=bearer(key)).status_code == 200

@@ -143,6 +143,22 @@ def test_a_web_socket_needs_a_credential_too(make_site: Any) -> None:
         assert socket.receive_text() == "acme"
 
 
+def test_an_open_web_socket_ends_with_its_credential(make_site: Any) -> None:
+    site = make_site(api_keys=("first",))
+    revoked, kept = site.key(), site.key()
+    told = []
+    for key in (revoked, kept, "first"):
+        with site.client.websocket_connect("/v1/realtime?ask", headers=bearer(key)) as socket:
+            assert socket.receive_text()
+            for number in range(2):
+                socket.send_text(f"r{number}")
+                told.append(socket.receive_text())
+                if key == revoked:
+                    site.access.office("test").revoke(key.split("_")[1])
+                    site.access.directory.refresh()
+    assert told == ["in", "revoked", "in", "in", "in", "in"]
+
+
 def test_preflights_pass_and_other_options_do_not(make_site: Any) -> None:
     app = make_site().app
     preflight = [(b"origin", b"http://a"), (b"access-control-request-method", b"POST")]

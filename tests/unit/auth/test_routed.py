@@ -70,6 +70,44 @@ def test_the_quota_is_held_against_the_price_of_the_model_that_answers(
     assert site.client.post(CHAT, json={**HARD, **sized}, headers=headers).status_code == 429
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"max_tokens": None}, {"max_tokens": 20}),
+        ({"max_tokens": -1}, {"max_tokens": 20}),
+        ({"max_tokens": "5"}, {"max_tokens": 5}),
+        ({"max_tokens": 7.0, "n": "2"}, {"max_tokens": 7, "n": 2}),
+        ({"max_tokens": None, "max_completion_tokens": 9}, {"max_tokens": None, "max_completion_tokens": 9}),
+        ({"max_completion_tokens": None}, {"max_tokens": 20, "max_completion_tokens": None}),
+        ({"max_tokens": "21"}, 403),
+        ({"n": "3"}, 403),
+        ({"n": 3.0}, 403),
+        ({"max_tokens": "many"}, 400),
+        ({"max_tokens": [1]}, 400),
+        ({"max_tokens": 5.5}, 400),
+    ],
+)
+def test_ceilings_hold_for_an_upstream_however_sizes_are_written(
+    make_site: Callable[..., Site], asked: Any, sent: Any
+) -> None:
+    there = Elsewhere()
+    site = make_site(roles={"short": {"max_tokens": 20, "max_n": 2}})
+    use({**MODELS, "far": {"upstream": {"urls": [there.url]}}})
+    try:
+        with site.client:
+            ask = {**EASY, "model": "far", **asked}
+            answer = site.client.post(CHAT, json=ask, headers=bearer(site.key(role="short")))
+            if isinstance(sent, int):
+                assert answer.status_code == sent
+                assert answer.json()["error"]["param"] in asked
+                assert not there.seen
+            else:
+                assert answer.status_code == 200
+                assert {name: there.seen[0][1][name] for name in sent} == sent
+    finally:
+        there.served.stop()
+
+
 def test_what_an_upstream_uses_is_charged(make_site: Callable[..., Site]) -> None:
     there = Elsewhere()
     quotas = {"tenants": {"acme": {"tokens_per_minute": 100_000}}}

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_vlinders.auth import tokens
+from vllm_vlinders.auth.authenticator import Authenticator
 from vllm_vlinders.auth.tokens import TokenVerifier
 from vllm_vlinders.errors import CredentialError
 from vllm_vlinders.settings import JwtSettings
@@ -88,6 +89,19 @@ def test_a_good_token_says_who_calls() -> None:
         for _ in range(2):  # the second time from memory
             principal = made.verify(text)
             assert (principal.name, principal.tenant, principal.role) == ("jwt:ann", "acme", "user")
+
+
+def test_an_open_web_socket_ends_with_its_token(make_site: Any) -> None:
+    site = make_site()
+    site.access.authenticator = Authenticator((), None, verifier(leeway_seconds=0))
+    until = time.time() + 3
+    with site.client.websocket_connect("/v1/realtime?ask", headers=bearer(token(exp=until))) as socket:
+        assert socket.receive_text() == "acme"
+        socket.send_text("r1")
+        assert socket.receive_text() == "in"
+        time.sleep(max(0, until - time.time()) + 0.01)
+        socket.send_text("r2")
+        assert socket.receive_text() == "expired"
 
 
 def b64(value: Any) -> str:

@@ -22,7 +22,7 @@ class Account:
 
     Attributes:
         plan: the limits it is held against.
-        price: of the model.
+        price: of the model that runs; before one does, of the one that is asked for.
         reserved: what has been counted for it.
         levels: how full the limits were then.
     """
@@ -88,18 +88,22 @@ class Book:
         account.levels = answer.levels
         return account
 
-    def top_up(self, account: Account, amount: Amount) -> Refusal | None:
-        """Count what `amount` is more than what `account` has reserved, if there is room for it."""
-        missing = amount.beyond(account.reserved)
-        if not missing.tokens:
+    def top_up(self, account: Account, amount: Amount, price: PriceSettings) -> Refusal | None:
+        """Count what `amount` at `price` is more than what `account` has reserved, if there is room for it."""
+        whole = account.reserved.most(amount)
+        if whole == account.reserved and price is account.price:
             return None
-        more = account.plan.windows(0, missing, account.price)
-        charges = [charge for charge in more if charge.amount]
-        answer = self._shared.reserve_now(charges) if self._shared is not None and account.shared else None
-        answer = self._take(account, charges, answer)
-        if isinstance(answer, Refusal):
-            return answer
-        account.reserved = account.reserved.most(amount)
+        had = account.plan.windows(0, account.reserved, account.price)
+        needed = account.plan.windows(0, whole, price)
+        more = [new._replace(amount=new.amount - old.amount) for old, new in zip(had, needed, strict=True)]
+        charges = [charge for charge in more if charge.amount > 0]
+        if charges:
+            shared = self._shared if account.shared else None
+            answer = None if shared is None else shared.reserve_now(charges)
+            answer = self._take(account, charges, answer)
+            if isinstance(answer, Refusal):
+                return answer
+        account.reserved, account.price = whole, price
         return None
 
     def close(self, account: Account, amount: Amount | None) -> None:

@@ -65,7 +65,7 @@ class Ledger:
             raise SettingsError(f"quotas: {path} is not a file of this server's usage; name another one")
 
     def reserve(self, charges: Sequence[Charge], now_ms: int) -> Receipt | Refusal:
-        """Count all `charges`, or, where one of them has no room, none."""
+        """Count all `charges`, or, where one of them has no room, none; one of 0 needs no room."""
         if not charges:
             return Receipt((), ())
         with _Lock(self._file):
@@ -74,7 +74,7 @@ class Ledger:
             cells, after = self._cells, []
             for charge, (start, _) in zip(charges, places, strict=True):
                 used = total(cells, start) + charge.amount
-                if used > charge.most:
+                if charge.amount and used > charge.most:
                     used -= charge.amount
                     return Refusal(charge, used, self._wait(charge, start, used, now_ms))
                 after.append(used)

@@ -49,10 +49,6 @@ class Amount(NamedTuple):
         """Both together."""
         return self.prompt + self.output
 
-    def beyond(self, other: Amount) -> Amount:
-        """Return what this is more than `other`."""
-        return Amount(max(0, self.prompt - other.prompt), max(0, self.output - other.output))
-
     def most(self, other: Amount) -> Amount:
         """Return the larger of both, in each part."""
         return Amount(max(self.prompt, other.prompt), max(self.output, other.output))
@@ -88,6 +84,11 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self._slots or self._windows)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a limit is one of tokens, or of money, which they cost."""
+        return any(name in (*_TOKEN_LIMITS, *MONEY_LIMITS) for _, name, _, _ in self._windows)
 
     def slots(self, requests: int = 1) -> list[Charge]:
         """Return the charges for `requests` at once."""

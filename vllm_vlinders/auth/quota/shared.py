@@ -36,7 +36,7 @@ for i, key in ipairs(KEYS) do
     end
   end
   table.sort(kept, function(a, b) return a[1] < b[1] end)
-  if used + amount > most then
+  if amount > 0 and used + amount > most then
     local excess, wait = used + amount - most, -1
     for _, entry in ipairs(kept) do
       excess = excess - entry[2]

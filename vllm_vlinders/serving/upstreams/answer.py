@@ -80,6 +80,12 @@ def _within_limit(exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]
     limit = exchange.meter.limit
     if limit is None:
         return payload
-    given = [name for name in MAX_TOKENS_FIELDS if isinstance(payload.get(name), int)]
+    given = [name for name in MAX_TOKENS_FIELDS if payload.get(name) is not None]
     fields = given or ["max_output_tokens" if exchange.path == RESPONSES else "max_tokens"]
-    return {**payload, **{name: min(payload.get(name, limit), limit) for name in fields}}
+    return {**payload, **{name: _shorter(payload.get(name), limit) for name in fields}}
+
+
+def _shorter(asked: Any, limit: int) -> int:
+    """Return what is asked for as far as `limit` goes; `limit` where it is no length."""
+    is_length = isinstance(asked, int) and not isinstance(asked, bool) and asked >= 0
+    return min(asked, limit) if is_length else limit
