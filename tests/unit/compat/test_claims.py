@@ -102,6 +102,10 @@ def test_make_and_the_workflow_run_every_release() -> None:
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["vllm"] == RESULTS.releases()
 
 
+def test_the_nightly_scan_has_a_release_to_start_from() -> None:
+    assert RESULTS.newest_run() is not None
+
+
 def test_images_are_released_for_the_releases_that_were_run() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
     run = [release for release, row in RESULTS.rows.items() if row.level in (Level.PROVEN, Level.PART)]
