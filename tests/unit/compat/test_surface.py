@@ -93,3 +93,12 @@ def test_every_binding_counts(explained: Explain, old: str, new: str, change: Ch
 
     assert (finding.change, finding.detail) == (change, said)
     assert finding.diff
+
+
+def test_what_stands_in_a_with_block_now_is_not_gone(explained: Explain) -> None:
+    guarded = BRANCHES.replace('if sys.platform == "linux":', "with patched():").replace(
+        "    else:\n        def size(self, of): return 0\n", ""
+    )
+    plain = guarded.replace("    with patched():\n", "").replace("        def", "    def")
+
+    assert explained(plain, guarded.replace("of.st_size", "1")).change is Change.BODY
