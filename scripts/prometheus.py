@@ -40,6 +40,7 @@ def configuration(target: str, key: str | None, every: str) -> dict[str, Any]:
     tree: dict[str, Any] = yaml.safe_load(SCRAPES.read_text(encoding="utf-8"))
     tree["global"] = {"scrape_interval": every, "evaluation_interval": every}
     job = tree["scrape_configs"][0]
+    del job["dns_sd_configs"]
     job["static_configs"] = [{"targets": [target]}]
     if key is not None:
         job["authorization"] = {"credentials": key}

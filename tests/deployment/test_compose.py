@@ -127,10 +127,15 @@ def test_the_server_alone_can_keep_its_usage() -> None:
     assert state_is_writable(server["environment"], named)
 
 
-def test_the_scrape_configuration_names_a_service() -> None:
-    scrape = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text())
-    targets = {
-        t for job in scrape["scrape_configs"] for group in job["static_configs"] for t in group["targets"]
-    }
+def test_prometheus_scrapes_every_address_of_the_service() -> None:
+    """With --scale the name has several; as one target they would look like one server that jumps."""
+    (job,) = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (lookup,) = job["dns_sd_configs"]
+    services = config(profiles=ALL)["services"]
 
-    assert {target.partition(":")[0] for target in targets} <= set(config(profiles=ALL)["services"])
+    assert "static_configs" not in job
+    assert set(lookup["names"]) <= set(services)
+    assert lookup["type"] == "A"
+    assert all(
+        str(port).removesuffix("/tcp").endswith(f":{lookup['port']}") for port in services["vllm"]["ports"]
+    )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vllm_vlinders import __version__
 from vllm_vlinders.compat.results import OUR_RESULTS, read_results
@@ -15,6 +16,10 @@ from vllm_vlinders.compat.results import OUR_RESULTS, read_results
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docker"
 DOCKERFILES = ("Dockerfile", "Dockerfile.cpu", "company-example/Dockerfile")
+CACHE = "/home/vllm/.cache"
+"""What, but for /tmp, is writable where the root is read-only."""
+WRITERS = ("TRITON_CACHE_DIR", "TILELANG_CACHE_DIR", "CUDA_CACHE_PATH", "VLLM_CONFIG_ROOT")
+"""What vLLM and its kernels would write elsewhere under HOME: ~/.triton, ~/.tilelang, ~/.nv, ~/.config/vllm."""
 TAG = re.compile(r"\b(\d+\.\d+\.\d+)-vllm(\d+\.\d+\.\d+)")
 
 
@@ -34,6 +39,23 @@ def test_the_two_dockerfiles_differ_in_their_base_alone() -> None:
 
     cpu = without_comments("Dockerfile.cpu")
     assert cpu.replace("vllm/vllm-openai-cpu:", "vllm/vllm-openai:") == without_comments("Dockerfile")
+
+
+@pytest.mark.parametrize("name", DOCKERFILES[:2])
+def test_all_caches_are_where_a_read_only_root_lets_them_be(name: str) -> None:
+    text = (FOLDER / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    environment = dict(
+        part.split("=", 1) for line in re.findall(r"(?m)^ENV (.+)$", text) for part in line.split()
+    )
+    server = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["vllm"]
+    (deployment,) = yaml.safe_load_all(
+        (FOLDER / "kubernetes/base/deployment.yaml").read_text(encoding="utf-8")
+    )
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+
+    assert {name for name in WRITERS if not environment.get(name, "").startswith(f"{CACHE}/")} == set()
+    assert f"models:{CACHE}" in server["volumes"]
+    assert CACHE in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 def test_their_vllm_is_one_that_was_run() -> None:

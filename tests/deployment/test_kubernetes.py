@@ -115,6 +115,19 @@ def test_selectors_find_the_pods(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ALL)
+def test_a_disruption_budget_is_for_a_controller_that_kubernetes_can_count(folder: str) -> None:
+    """With maxUnavailable, Pods of one without the scale subresource can never be evicted."""
+    deployments = [one for one in build(folder) if one["kind"] == "Deployment"]
+    labels = [one["spec"]["template"]["metadata"]["labels"] for one in deployments]
+    budgets = [one["spec"] for one in build(folder) if one["kind"] == "PodDisruptionBudget"]
+
+    assert len(budgets) == len([one for one in deployments if one["metadata"]["name"] == "vlinders"])
+    for budget in budgets:
+        assert budget["maxUnavailable"] == 1
+        assert any(budget["selector"]["matchLabels"].items() <= one.items() for one in labels)
+
+
+@pytest.mark.parametrize("folder", ALL)
 def test_pods_are_restricted(folder: str) -> None:
     for template in pod_templates(folder):
         labels = template["metadata"]["labels"]

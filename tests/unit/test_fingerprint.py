@@ -63,13 +63,14 @@ def test_whatever_may_change_the_meaning_counts(source: str) -> None:
     assert of(source) != of(ORIGINAL)
 
 
-def test_every_binding_counts_also_under_if_and_try() -> None:
+def test_every_binding_counts_also_under_if_try_and_with() -> None:
     source = "if X:\n    def f(): return 1\nelse:\n    def f(): return 2\n"
     assert of(source, "f") != of(source.replace("1", "3"), "f")
     assert of(source, "f") != of(source.replace("2", "3"), "f")
     getter = "class C:\n    @property\n    def p(self): return 1\n    @p.setter\n    def p(self, x): pass\n"
     assert of(getter, "C.p") != of(getter.replace("1", "2"), "C.p")
     assert of("try:\n    import a as f\nexcept E:\n    f = None\n", "f") != of("f = None", "f")
+    assert of("with a:\n    if b:\n        def f(): return 1\n", "f") == of("def f(): return 1\n", "f")
 
 
 def test_what_is_not_there_has_none(tmp_path: Path) -> None:

@@ -149,10 +149,12 @@ def run_test(arguments: argparse.Namespace) -> int:
 
 
 def run_watch(arguments: argparse.Namespace) -> int:
-    """Scan what is newer than the newest release that was run; 1 if there is any."""
+    """Scan what is newer than the newest release that was run, and green; 1 if there is any."""
     newest = read_results(arguments.results).newest_run()
     if newest is None:
-        raise CompatError(f"{arguments.results}: no release was run yet; run one: vlinders compat test")
+        raise CompatError(
+            f"{arguments.results}: no release was run yet with all tests green; run one: vlinders compat test"
+        )
     sources = Sources()
     newer = [version for version in sources.index.releases(PROJECT) if version > newest]
     if not newer:

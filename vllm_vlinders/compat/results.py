@@ -34,6 +34,10 @@ class Level(StrEnum):
     FAILED = "tests fail"
 
 
+_GREEN = (Level.PROVEN, Level.HYBRID, Level.PART)
+"""The levels of a release that fits, of which something was run and all that was run passed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scanned:
     """What the static scan of a release found.
@@ -89,8 +93,8 @@ class Results:
         return sorted(self.rows, key=Version)
 
     def newest_run(self) -> Version | None:
-        """Return the newest release that was run, and green."""
-        run = [Version(name) for name, row in self.rows.items() if row.level in (Level.PROVEN, Level.HYBRID)]
+        """Return the newest release that was run, in part at least, and green."""
+        run = [Version(name) for name, row in self.rows.items() if row.level in _GREEN]
         return max(run, default=None)
 
     def add_scan(self, finding: ReleaseFinding, date: str) -> None:

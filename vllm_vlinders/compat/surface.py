@@ -65,7 +65,7 @@ def explain(surface: str, was: Release, now: Release, trees: tuple[SourceTree, S
         return SurfaceFinding(surface, Change.CHANGED, compared, f"vLLM {compared} has none")
     if not new:
         return SurfaceFinding(surface, Change.GONE, compared)
-    notes = differences(old[-1], new[-1])
+    notes = _differences(old, new)
     titles = (f"vLLM {was.version} {surface}", f"vLLM {now.version} {place}")
     lines = (_lines(before, surface, old), _lines(after, place, new))
     diff = readable_diff(*lines, *titles)
@@ -76,6 +76,14 @@ def explain(surface: str, was: Release, now: Release, trees: tuple[SourceTree, S
     same = fingerprint_nodes(old) == fingerprint_nodes(new)
     notes = [f"to {place}", *(["unchanged there"] if same else notes or ["its body changed"])]
     return SurfaceFinding(surface, Change.MOVED, compared, "; ".join(notes), "" if same else diff)
+
+
+def _differences(old: list[ast.stmt], new: list[ast.stmt]) -> list[str]:
+    """Return what callers see of all bindings of a name: overloads, property functions, branches of an ``if``."""
+    if len(old) != len(new):
+        return [f"definitions: {len(old)} → {len(new)}", *differences(old[-1], new[-1])]
+    notes = (note for pair in zip(old, new, strict=True) for note in differences(*pair))
+    return list(dict.fromkeys(notes))
 
 
 def _lines(tree: SourceTree, surface: str, nodes: list[ast.stmt]) -> list[str]:

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 _SCHEME = "2"
+"""Of what is hashed. It is part of every fingerprint: with another one, all have to be recorded anew."""
+_CACHE_SCHEME = "3"
+"""Of what is cached: it rises with `_SCHEME`, and where bindings are searched in another way."""
 _CACHE_FILE = "fingerprints.json"
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -128,12 +131,12 @@ def fingerprint_nodes(nodes: Iterable[ast.AST]) -> str:
 
 
 def statements(node: ast.AST) -> Iterator[ast.stmt]:
-    """Yield the statements of a body, also those under ``if`` and ``try``."""
+    """Yield the statements of a body, also those under ``if``, ``try`` and ``with``."""
     for field in ("body", "orelse", "finalbody", "handlers"):
         for child in getattr(node, field, ()):
             if isinstance(child, ast.stmt):
                 yield child
-            if isinstance(child, ast.If | ast.Try | ast.ExceptHandler):
+            if isinstance(child, ast.If | ast.Try | ast.ExceptHandler | ast.With):
                 yield from statements(child)
 
 
@@ -211,7 +214,7 @@ class _Cache:
 
     def get(self, path: Path, qualname: str, compute: Any) -> str | None:
         if path not in self._keys:
-            self._keys[path] = f"{_SCHEME}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            self._keys[path] = f"{_CACHE_SCHEME}:{hashlib.sha256(path.read_bytes()).hexdigest()}"
         key = self._keys[path]
         known = self._entries.setdefault(key, {})
         if qualname not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,11 +103,35 @@ def test_make_and_the_workflow_run_every_release() -> None:
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["vllm"] == RESULTS.releases()
 
 
+def test_a_change_is_run_on_the_oldest_release_too() -> None:
+    steps = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    plan = subprocess.run(
+        ["make", "--dry-run", *steps], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    (oldest,) = (
+        number for number, line in enumerate(plan) if f"compat test --vllm {RESULTS.releases()[0]} " in line
+    )
+    assert any("make_tiny_model.py --deep" in line for line in plan[:oldest])
+
+
+def test_the_nightly_scan_has_a_release_to_start_from() -> None:
+    assert RESULTS.newest_run() is not None
+
+
 def test_images_are_released_for_the_releases_that_were_run() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
-    run = [release for release, row in RESULTS.rows.items() if row.level in (Level.PROVEN, Level.PART)]
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    stated = re.search(r"images for each vLLM release that was run .+ \(now\s([^;]+);", text)
+    run = [
+        release
+        for release, row in RESULTS.rows.items()
+        if row.level in (Level.PROVEN, Level.PART) and row.run and not row.run.hybrid
+    ]
 
     assert workflow["jobs"]["image"]["strategy"]["matrix"]["vllm"] == run
+    assert stated is not None
+    assert stated.group(1).split(", ") == run
 
 
 @pytest.mark.parametrize(

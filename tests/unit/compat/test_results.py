@@ -104,14 +104,18 @@ def test_no_table_is_an_empty_one_and_a_spoilt_one_is_refused(tmp_path: Path) ->
             read_results(path)
 
 
-def test_the_newest_that_was_run_counts_hybrids_and_nothing_unrun() -> None:
+def test_the_newest_that_was_run_counts_hybrids_and_parts_and_nothing_unrun_or_broken() -> None:
     results = known()
     assert results.newest_run() == Version("0.33.0")
     results.rows["0.34.0"] = Row(SCAN)
     assert results.newest_run() == Version("0.33.0")
     results.rows["0.33.0"] = Row(SCAN)
     assert results.newest_run() == Version("0.32.0")
-    assert Results().newest_run() is None
+    results.rows["0.33.0"] = Row(SCAN, BROKEN)
+    results.rows["0.32.0"] = Row(SCAN, replace(RUN, suites=[OWN]))
+    assert results.newest_run() == Version("0.32.0")
+    results.rows["0.32.0"] = Row(SCAN)
+    assert results.newest_run() is None
 
 
 def test_the_document_says_what_ran_and_calls_a_hybrid_a_hybrid() -> None:

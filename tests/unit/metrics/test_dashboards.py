@@ -40,6 +40,18 @@ def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_prometheus_of_make_scrapes_the_live_server_alone() -> None:
+    configuration = runpy.run_path(str(ROOT / "scripts" / "prometheus.py"))["configuration"]
+
+    (job,) = configuration("127.0.0.1:1", "a key", "1s")["scrape_configs"]
+
+    assert job == {
+        "job_name": "vllm",
+        "static_configs": [{"targets": ["127.0.0.1:1"]}],
+        "authorization": {"credentials": "a key"},
+    }
+
+
 def test_every_alert_is_tested_to_fire() -> None:
     tests = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
     fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if "exp_alerts" in case}
