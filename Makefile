@@ -17,7 +17,8 @@ export PYTHON
 # With bytecode at hand each process of vLLM starts in half the time.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream fuzz \
+.PHONY: help setup model deep-model serve release lint format typecheck unit pytest test test-upstream \
+    test-policies fuzz \
     compat compat-check compat-oldest compat-scan compat-report metric-table dashboard prometheus bench scenarios \
     session-scenarios image-test dist clean
 
@@ -65,6 +66,12 @@ test: lint typecheck deep-model ## run every check: style, types, vLLM's own sho
 test-upstream: setup deep-model ## run all of vLLM's own tests that matter, stock and patched, and compare
 	$(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 	VLINDERS_SCHEDULER__POLICY=fcfs $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
+
+test-policies: setup deep-model ## run vLLM's own short tests under each scheduling policy
+	@for policy in fcfs priority fair sjf round_robin deadline; do \
+	    echo "scheduler.policy: $$policy"; \
+	    VLINDERS_SCHEDULER__POLICY=$$policy $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own || exit 1; \
+	done
 
 compat: compat-scan deep-model ## run every supported release too, and renew what is known of it
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)
