@@ -266,6 +266,27 @@ def test_health_takes_a_replica_out_and_back_in(elsewhere: Make, gateway: Make) 
     assert at.ask().status_code == 200
 
 
+def test_full_connections_hold_up_no_look_and_no_other_model(
+    elsewhere: Make, gateway: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm_vlinders.serving.upstreams.pool._LOOK_SECONDS", 0.3)
+    full, other = elsewhere("endless"), elsewhere()
+    one = {**QUICK, "max_connections": 1}
+    at = gateway(full.url, upstream=one, models={"other": {"upstream": {"urls": [other.url], **one}}})
+    with at.client.stream("POST", CHAT, json={**BODY, "stream": True}) as got:
+        parts = got.iter_raw()
+        next(parts)
+        looks = full.looks
+        wait_for(lambda: full.looks > looks + 3, "its health is not looked at")
+        assert at.upstream().replicas[0].up
+        assert at.ask({**BODY, "model": "other"}).status_code == 200
+
+
+def test_what_a_replica_tells_of_its_load_is_read(elsewhere: Make, gateway: Make) -> None:
+    at = gateway(elsewhere().url)
+    wait_for(lambda: at.upstream().replicas[0].told == 1.0, "its load is not known")
+
+
 def test_an_upstream_that_ends_and_comes_back(elsewhere: Make, gateway: Make) -> None:
     there = elsewhere()
     at = gateway(there.url)

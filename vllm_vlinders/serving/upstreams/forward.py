@@ -156,7 +156,7 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
     headers = _request_headers(exchange, upstream.key)
     try:
         async with asyncio.timeout(settings.first_byte_seconds):
-            answer = await pool.client().post(
+            answer = await pool.client(upstream).post(
                 f"{replica.url}{exchange.path}",
                 data=body,
                 headers=headers,
