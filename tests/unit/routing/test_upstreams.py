@@ -245,6 +245,24 @@ def test_every_target_down_is_503_with_what_was_tried(gateway: Make) -> None:
     assert "Retry-After" in got.headers
 
 
+def test_no_other_model_answers_for_a_route_whose_models_are_down(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere()
+    routes = [
+        {"name": "private", "when": {"prompt": {"contains": "hi"}}, "models": ["big"]},
+        {"name": "rest", "when": {"turns": 1}, "models": ["base"]},
+    ]
+    at = gateway(there.url, models={"base": {}}, routes=routes)
+    auto = {**BODY, "model": "auto"}
+    assert at.ask(auto).headers["X-Vlinders-Model"] == "big"
+    for lost in (503, "unhealthy"):  # as it is found when asked, and as it is known before
+        there.mode = lost
+        there.healthy = lost != "unhealthy"
+        wait_for(lambda: at.upstream().replicas[0].up is there.healthy, "it is not looked at")
+        got = at.ask(auto)
+        assert (got.status_code, got.headers["X-Vlinders-Route"]) == (503, "private")
+        assert "tried: big" in got.json()["error"]["message"]
+
+
 def test_errors_of_the_request_are_passed_back(elsewhere: Make, gateway: Make) -> None:
     there = elsewhere(400)
     got = gateway(there.url).ask()
