@@ -269,6 +269,20 @@ def test_errors_of_the_request_are_passed_back(elsewhere: Make, gateway: Make) -
     assert (got.status_code, got.json()["error"]["message"], len(there.seen)) == (400, "no", 1)
 
 
+def test_a_404_everywhere_is_passed_back_and_is_no_replicas_fault(elsewhere: Make, gateway: Make) -> None:
+    first, second = elsewhere(404), elsewhere(404)
+    at = gateway(first.url, second.url)
+    for asked in (1, 2, 3):
+        got = at.ask()
+        assert (got.status_code, got.json()["error"]["message"]) == (404, "no")
+        assert len(first.seen) == len(second.seen) == asked
+    first.mode = 503
+    got = at.ask()
+    assert (got.status_code, got.json()["error"]["code"]) == (503, "upstreams_down")
+    second.mode = "ok"
+    assert at.ask().status_code == 200
+
+
 def test_health_takes_a_replica_out_and_back_in(elsewhere: Make, gateway: Make) -> None:
     there = elsewhere()
     at = gateway(there.url)

@@ -11,7 +11,7 @@ from vllm_vlinders.routing.asked import RESPONSES, Asked
 from vllm_vlinders.serving.body import replace_body
 from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Send
 from vllm_vlinders.serving.router import Routing, name_model
-from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask
+from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask, pass_not_found
 
 _LETTERS_PER_TOKEN = 4
 _CLIENT_LEFT = 499
@@ -23,6 +23,8 @@ async def answer_in_order(
     routing: Routing, exchange: Exchange, asked: Asked, order: Sequence[str], *, app: ASGIApp, send: Send
 ) -> None:
     """Let the first model of `order` answer that can, one of this server among them.
+
+    Where all that are asked answer 404, the last 404 is passed on.
 
     Raises:
         RequestError: none can (503), or the prompt is longer than the caller may send (403).
@@ -56,6 +58,8 @@ async def answer_in_order(
                 exchange.meter.prompt = prompt
             return
     exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] != _MODEL]
+    if await pass_not_found(call, send):
+        return
     message = f"no model can answer at the moment; tried: {', '.join(call.tried)}"
     raise RequestError(
         message,
