@@ -22,7 +22,7 @@ from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.routing.asked import PATHS
 from vllm_vlinders.serving.pipeline import Pipeline
 from vllm_vlinders.serving.router import active_routing, install_routing, open_routing
-from vllm_vlinders.settings import Settings
+from vllm_vlinders.settings import Settings, active_settings
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "big", "messages": [{"role": "user", "content": "hi"}]}
@@ -281,6 +281,29 @@ def test_a_404_everywhere_is_passed_back_and_is_no_replicas_fault(elsewhere: Mak
     assert (got.status_code, got.json()["error"]["code"]) == (503, "upstreams_down")
     second.mode = "ok"
     assert at.ask().status_code == 200
+
+
+def test_no_priority_goes_on_but_to_servers_like_ours_and_capped(
+    elsewhere: Make, gateway: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLINDERS_SCHEDULER__TENANTS", '{"default": {"priority": {"cap": 90}}}')
+    active_settings.cache_clear()
+    ours, stock = elsewhere(), elsewhere()
+    tell = {"urls": [ours.url], "forward_priority": True}
+    routes = [{"name": "r", "when": {"turns": 1}, "models": ["ours"], "request_priority": 70}]
+    at = gateway(stock.url, models={"ours": {"upstream": tell}, "base": {}}, routes=routes)
+    header = "x-vlinders-priority"
+    assert at.ask({**BODY, "priority": 1000}, **{header: "5"}).status_code == 200
+    for body, headers, sent in (
+        ({"model": "ours", "priority": 1000}, {}, "90"),
+        ({"model": "ours", "priority": 1000}, {header: "5"}, "5"),
+        ({"model": "auto"}, {}, "70"),
+    ):
+        assert at.ask({**BODY, **body}, **headers).status_code == 200
+        assert ours.seen[-1][0][header] == sent
+    assert at.ask({**BODY, "priority": -1}).json()["error"]["code"] == "invalid_priority"
+    assert not any("priority" in body for _, body in ours.seen + stock.seen)
+    assert header not in stock.seen[0][0]
 
 
 def test_health_takes_a_replica_out_and_back_in(elsewhere: Make, gateway: Make) -> None:

@@ -53,9 +53,10 @@ class Call:
 
     Attributes:
         exchange: the request.
-        payload: its body, without the name of the model.
+        payload: its body, without the name of the model and the priority.
         session: which replica it belongs to, or None.
         prompt: about how many tokens its prompt has.
+        priority: 0 to 1000, no higher than the caller may have.
         tried: what has been asked in vain, in words for the caller; it grows.
         in_vain: of each replica that was, its answer if that was 404, else None; it grows.
     """
@@ -64,6 +65,7 @@ class Call:
     payload: Mapping[str, Any]
     session: str | None
     prompt: int
+    priority: int
     tried: list[str] = field(default_factory=list)
     in_vain: list[Whole | None] = field(default_factory=list)
 
@@ -165,7 +167,7 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
         payload["stream_options"], hider = {"include_usage": True}, UsageHider()
     body = json.dumps(payload, separators=(",", ":")).encode()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds)
-    headers = forwarded(exchange, upstream.key)
+    headers = forwarded(exchange, upstream, call.priority)
     try:
         async with asyncio.timeout(settings.first_byte_seconds):
             answer = await pool.client(upstream).post(

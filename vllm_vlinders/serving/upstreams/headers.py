@@ -5,6 +5,8 @@ from __future__ import annotations
 import aiohttp
 
 from vllm_vlinders.routing.asked import MESSAGES
+from vllm_vlinders.routing.upstreams import Upstream
+from vllm_vlinders.scheduling.priority import HEADER as PRIORITY_HEADER
 from vllm_vlinders.serving.exchange import Exchange, Header
 
 _FORWARDED = (
@@ -14,7 +16,7 @@ _FORWARDED = (
 _RETURNED = frozenset({"content-type", "content-encoding", "cache-control", "retry-after", "x-request-id"})
 
 
-def forwarded(exchange: Exchange, key: str | None) -> dict[str, str]:
+def forwarded(exchange: Exchange, upstream: Upstream, priority: int) -> dict[str, str]:
     """Return the headers that go on: none that says who the caller is, least of all a credential."""
     headers = {
         name.decode("latin-1"): value.decode("latin-1")
@@ -23,10 +25,12 @@ def forwarded(exchange: Exchange, key: str | None) -> dict[str, str]:
     }
     headers["Accept-Encoding"] = "identity"
     headers["Content-Type"] = "application/json"
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
+    if upstream.settings.forward_priority:
+        headers[PRIORITY_HEADER] = str(priority)
+    if upstream.key is not None:
+        headers["Authorization"] = f"Bearer {upstream.key}"
         if exchange.path == MESSAGES:
-            headers["X-API-Key"] = key
+            headers["X-API-Key"] = upstream.key
     return headers
 
 
