@@ -57,6 +57,26 @@ def test_the_shape_of_a_conversation() -> None:
     assert (asked.tools, asked.images, asked.json_schema, asked.system, asked.stream) == (True,) * 5
 
 
+def test_an_agents_turn_is_read_alike_on_chat_and_on_messages() -> None:
+    ask, more = user("fix the bug"), "look at the tests, too"
+    results = ["def f(): ...", "1 failed"]
+    chat = [
+        ask,
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}, {"id": "b"}]},
+        *({"role": "tool", "tool_call_id": "a", "content": text} for text in results),
+    ]
+    parts: list[Any] = [
+        {"type": "tool_result", "tool_use_id": "a", "content": results[0]},
+        {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": results[1]}]},
+    ]
+    calls = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+    for said, prompt, turns in ([], "fix the bug", 1), ([{"type": "text", "text": more}], more, 2):
+        one = read_asked(CHAT, {"messages": [*chat, *map(user, [more] * len(said))]})
+        other = read_asked(MESSAGES, {"messages": [ask, calls, user([*parts, *said])]})
+        assert one == other
+        assert (other.prompt, other.turns) == (prompt, turns)
+
+
 def test_a_long_prompt_keeps_its_beginning_and_its_end() -> None:
     asked = read_asked(COMPLETIONS, {"prompt": "a" * 10**6 + "z"})
     assert asked.characters == 10**6 + 1
