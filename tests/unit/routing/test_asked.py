@@ -15,6 +15,7 @@ from vllm_vlinders.routing.asked import (
     MOST_CHARACTERS,
     PATHS,
     RESPONSES,
+    Asked,
     read_asked,
 )
 from vllm_vlinders.routing.shape import shape
@@ -140,3 +141,21 @@ def test_a_route_adds_what_the_request_leaves_open() -> None:
         "max_completion_tokens": 5,
         "chat_template_kwargs": {"enable_thinking": False, "a": 2},
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "expected"),
+    [
+        (RESPONSES, {"max_tokens": 300}, {"max_output_tokens": 300}),
+        (RESPONSES, {"max_tokens": 300, "max_output_tokens": 500}, {"max_output_tokens": 500}),
+        (CHAT, {"max_output_tokens": 300}, {"max_tokens": 300}),
+        (CHAT, {"max_completion_tokens": 300}, {"max_completion_tokens": 300}),
+        (COMPLETIONS, {"max_completion_tokens": 300}, {"max_tokens": 300}),
+    ],
+)
+def test_the_length_of_an_answer_has_the_name_that_the_endpoint_knows(
+    path: str, given: dict[str, int], expected: dict[str, int]
+) -> None:
+    payload: dict[str, Any] = {}
+    shape(payload, path, Asked(), RouteSettings(name="r", when={"turns": 1}, parameters=given))
+    assert payload == expected
