@@ -5,7 +5,8 @@
     python benchmarks/routing/latency.py --model DIR
 
 With ``--model``, a folder with all-MiniLM-L6-v2, semantic-router and ours choose among the same routes by the
-same MiniLM in the same run, in turns; then ours with the static encoder. A route here is three utterances.
+same MiniLM in the same run, in turns; then ours with the static encoder. A route here is three utterances. A
+decision as a whole, with rules and scores, is measured by benchmarks/test_routing.py.
 
 Times are CPU time, which other processes add little to: of the thread for classify(), of the process for the
 routers, since semantic-router encodes in another thread.
@@ -26,6 +27,7 @@ import numpy as np
 
 from vllm_vlinders.routing import classify
 from vllm_vlinders.routing.encoders import create_encoder
+from vllm_vlinders.routing.similarity import likeness_of
 
 SENTENCE = (
     "Please compare what both reforms did to trade, to the army and to the church, and say which lasted. "
@@ -84,7 +86,7 @@ class Ours:
 
     def __call__(self, prompt):
         """Return the number of the route."""
-        return int((self.vectors @ self.encoder.encode([prompt])[0]).argmax()) // UTTERANCES
+        return int(likeness_of(self.vectors, self.encoder.encode([prompt])[0]).argmax()) // UTTERANCES
 
 
 def rival(encoder, said, vectors):

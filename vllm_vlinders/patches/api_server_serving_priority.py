@@ -6,8 +6,8 @@ from typing import Any
 
 from vllm_vlinders.errors import InvalidPriorityError
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
-from vllm_vlinders.patches.priority_scale import body_speaks_vllm
 from vllm_vlinders.patching.declare import VLLMPatch
+from vllm_vlinders.scheduling.effective_priority import body_speaks_vllm
 from vllm_vlinders.scheduling.priority import check_priority
 
 _TARGET = "vllm.entrypoints.generate.base.serving:GenerateBaseServing"

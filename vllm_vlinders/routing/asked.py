@@ -30,7 +30,7 @@ class Asked:
         characters: of that text, before it was shortened.
         context: characters of all that stands before it.
         messages: how many messages there are.
-        turns: how many of them are a user's.
+        turns: how many of them are a user's; the result of a tool is not.
         tools: whether tools are offered.
         images: whether there are pictures or films in it.
         json_schema: whether the answer must have a given form.
@@ -87,6 +87,26 @@ def _text_of_prompt(prompt: Any) -> Any:
     return prompt[0] if isinstance(prompt, list) and prompt and isinstance(prompt[0], str) else prompt
 
 
+def _from_the_last(messages: Sequence[Any]) -> Iterator[Any]:
+    """Yield the messages, the last first; results of tools that /v1/messages has in a user's as chat has them."""
+    for message in reversed(messages):
+        content = message.get("content") if isinstance(message, dict) else None
+        parts = content if isinstance(content, list) else []
+        results = [part for part in parts if _is_result(part)]
+        if not results:
+            yield message
+            continue
+        said = [part for part in parts if not _is_result(part)]
+        if said:
+            yield {**message, "content": said}
+        for result in reversed(results):
+            yield {**result, "role": "tool"}
+
+
+def _is_result(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_result"
+
+
 class _Reading:
     """Walks through messages; bounded, whatever their form."""
 
@@ -98,7 +118,9 @@ class _Reading:
         last: str | None = None
         context = turns = 0
         system = bool(payload.get("system") or payload.get("instructions"))
-        for message in reversed(messages):  # should there be too many, those that count are read
+        number = 0
+        for message in _from_the_last(messages):  # should there be too many, those that count are read
+            number += 1
             if not isinstance(message, dict):
                 continue
             role = message.get("role")
@@ -114,7 +136,7 @@ class _Reading:
             prompt=shorten(last or ""),
             characters=len(last or ""),
             context=context,
-            messages=len(messages),
+            messages=number,
             turns=turns,
             tools=bool(payload.get("tools") or payload.get("functions")),
             images=self._images,

@@ -28,7 +28,7 @@ class Decision:
         model: its name.
         reason: ``preference``, ``route``, ``fallback`` (of the route's model), ``score``, ``session`` or ``default``.
         route: the route that matched, or None.
-        order: the model, then who answers if it cannot, in order.
+        order: the model, then who answers if it cannot, in order; of a route with models those and their fallbacks.
         scores: of all models that were weighed.
     """
 
@@ -103,8 +103,11 @@ class Policy:
             return None
         if requirements.model in usable:
             return self._decision(requirements.model, "preference", None, usable, {})
-        route = self.matching(facts, usable)
-        candidates = [] if route is None else self._of(route, usable)
+        route = self.matching(facts, allowed)
+        candidates: list[str] = []
+        if route is not None and route.models:
+            usable = self._targets(route, usable) or self._targets(route, allowed)
+            candidates = [name for name in usable if name in route.models] or usable[:1]
         if len(candidates) == 1:
             reason = "route" if route is None or candidates[0] in route.models else "fallback"
             return self._decision(candidates[0], reason, route, usable, {})
@@ -114,26 +117,22 @@ class Policy:
             candidates = [self.default, choice.previous]
         return self._by_score(facts, requirements, route, _Given(choice, candidates or usable, usable))
 
-    def matching(self, facts: Facts, usable: Collection[str]) -> RouteSettings | None:
-        """Return the first route that matches; one whose models and their fallbacks are out of use does not."""
-        available = frozenset(usable)
+    def matching(self, facts: Facts, allowed: Collection[str]) -> RouteSettings | None:
+        """Return the first route that matches; one does not that leaves none of the `allowed` models."""
         near = self._similarity.near(facts)
         for at in sorted((*self._unlike, *near)) if near else self._unlike:
             route = self._routes[at]
-            if route.models and not self._of(route, available):
+            if route.models and not self._targets(route, allowed):
                 continue
             condition = self._conditions.get(route.name)
             if condition is None or condition(facts):
                 return route
         return None
 
-    def _of(self, route: RouteSettings, usable: Collection[str]) -> list[str]:
-        """Return the models of `route` that can answer; else the first that stands in for one of them."""
-        found = [name for name in route.models if name in usable]
-        if found:
-            return found
+    def _targets(self, route: RouteSettings, names: Collection[str]) -> list[str]:
+        """Return who of `names` answers for a route: its models, then those that stand in for one of them."""
         others = (other for name in route.models for other in self.models[name].fallback)
-        return [other for other in others if other in usable][:1]
+        return [name for name in dict.fromkeys((*route.models, *others)) if name in names]
 
     def _by_score(
         self, facts: Facts, requirements: Requirements, route: RouteSettings | None, given: _Given
@@ -177,7 +176,8 @@ class Policy:
         scores: Mapping[str, Score],
     ) -> Decision:
         others = sorted(scores, key=lambda name: -scores[name].total)
-        order = [model, *self.models[model].fallback, *others, self.default]
+        last = usable if route is not None and route.models else [self.default]
+        order = [model, *self.models[model].fallback, *others, *last]
         return Decision(
             model, reason, route, tuple(dict.fromkeys(name for name in order if name in usable)), scores
         )

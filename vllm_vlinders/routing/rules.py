@@ -12,6 +12,13 @@ from vllm_vlinders.routing.facts import SIGNALS, Facts, Signal
 
 Condition = Callable[[Facts], bool]
 _DEEPEST = 32
+# Of scripts written without spaces: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
+_WITHOUT_SPACES = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    r"\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_UNSPACED = re.compile(f"[{_WITHOUT_SPACES}]")
+_SPACED_LETTER = rf"[^\W{_WITHOUT_SPACES}]"
 
 
 def compile_rule(rule: Any, path: str, depth: int = 0) -> Condition:
@@ -91,10 +98,16 @@ def _text(_signal: Signal, value: Any, path: str) -> Callable[[Any], bool]:
         return lambda found: pattern.search(found) is not None
     words = wanted if isinstance(wanted, list) else [wanted]
     if form == "contains" and words and all(isinstance(word, str) and word for word in words):
-        alternatives = "|".join(map(re.escape, words))
-        whole = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
+        whole = re.compile("|".join(map(_whole_word, words)), re.IGNORECASE)
         return lambda found: whole.search(found) is not None
     raise SettingsError(f"{path}: expected matches: REGULAR EXPRESSION, or contains: [WORDS]; got {value!r}")
+
+
+def _whole_word(word: str) -> str:
+    """Return the pattern of `word` where it is no part of a longer one, as far as its script has such bounds."""
+    before = "" if _UNSPACED.match(word[0]) else f"(?<!{_SPACED_LETTER})"
+    after = "" if _UNSPACED.match(word[-1]) else f"(?!{_SPACED_LETTER})"
+    return f"{before}{re.escape(word)}{after}"
 
 
 _TESTS = {"number": _number, "flag": _flag, "word": _word, "text": _text}

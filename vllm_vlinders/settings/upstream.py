@@ -19,6 +19,10 @@ class UpstreamSettings(Section):
     ask_usage: bool = Field(
         default=True, description="whether streams are asked to tell their usage where the client has not"
     )
+    forward_priority: bool = Field(
+        default=False,
+        description="whether it is told the priority, by X-Vlinders-Priority: it must be a vllm-vlinders server",
+    )
     connect_seconds: float = Field(default=5, gt=0)
     first_byte_seconds: float = Field(
         default=600,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from vllm_vlinders.metrics.engine_load import KV, RUNNING, WAITING
 from vllm_vlinders.routing.asked import PATHS
 
 PATIENCE = 60
@@ -54,6 +56,7 @@ class Elsewhere:
             or a status.
         seen: the requests that have come: headers and body.
         left: how many clients did not wait for the end of their stream.
+        looks: how often its health was asked for.
     """
 
     STREAM = (
@@ -68,9 +71,11 @@ class Elsewhere:
         self.healthy = True
         self.seen: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.left = 0
+        self.looks = 0
         self.sent = 0
         routes = [Route(path, self.answer, methods=["POST"]) for path in PATHS]
-        self.app = Starlette(routes=[*routes, Route("/health", self.health)])
+        routes += [Route("/health", self.health), Route("/metrics", self.metrics)]
+        self.app = Starlette(routes=routes)
         self.served = Served(self.app)
 
     @property
@@ -78,7 +83,15 @@ class Elsewhere:
         return self.served.url
 
     async def health(self, _request: Request) -> Response:
+        self.looks += 1
         return Response(status_code=200 if self.healthy else 500)
+
+    async def metrics(self, request: Request) -> Response:
+        """As busy as can be; compressed where that is welcome, as by prometheus_client."""
+        text = f"{KV} 1.0\n{RUNNING} 1.0\n{WAITING} 1.0\n".encode()
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return Response(gzip.compress(text), headers={"Content-Encoding": "gzip"})
+        return Response(text)
 
     async def answer(self, request: Request) -> Response:
         body = await request.json()

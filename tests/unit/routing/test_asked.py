@@ -15,6 +15,7 @@ from vllm_vlinders.routing.asked import (
     MOST_CHARACTERS,
     PATHS,
     RESPONSES,
+    Asked,
     read_asked,
 )
 from vllm_vlinders.routing.shape import shape
@@ -55,6 +56,26 @@ def test_the_shape_of_a_conversation() -> None:
     asked = read_asked(CHAT, {"messages": messages, "tools": [{}], "response_format": form, "stream": True})
     assert (asked.prompt, asked.context, asked.messages, asked.turns) == ("what is this?", 10, 4, 2)
     assert (asked.tools, asked.images, asked.json_schema, asked.system, asked.stream) == (True,) * 5
+
+
+def test_an_agents_turn_is_read_alike_on_chat_and_on_messages() -> None:
+    ask, more = user("fix the bug"), "look at the tests, too"
+    results = ["def f(): ...", "1 failed"]
+    chat = [
+        ask,
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}, {"id": "b"}]},
+        *({"role": "tool", "tool_call_id": "a", "content": text} for text in results),
+    ]
+    parts: list[Any] = [
+        {"type": "tool_result", "tool_use_id": "a", "content": results[0]},
+        {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": results[1]}]},
+    ]
+    calls = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+    for said, prompt, turns in ([], "fix the bug", 1), ([{"type": "text", "text": more}], more, 2):
+        one = read_asked(CHAT, {"messages": [*chat, *map(user, [more] * len(said))]})
+        other = read_asked(MESSAGES, {"messages": [ask, calls, user([*parts, *said])]})
+        assert one == other
+        assert (other.prompt, other.turns) == (prompt, turns)
 
 
 def test_a_long_prompt_keeps_its_beginning_and_its_end() -> None:
@@ -120,3 +141,21 @@ def test_a_route_adds_what_the_request_leaves_open() -> None:
         "max_completion_tokens": 5,
         "chat_template_kwargs": {"enable_thinking": False, "a": 2},
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "expected"),
+    [
+        (RESPONSES, {"max_tokens": 300}, {"max_output_tokens": 300}),
+        (RESPONSES, {"max_tokens": 300, "max_output_tokens": 500}, {"max_output_tokens": 500}),
+        (CHAT, {"max_output_tokens": 300}, {"max_tokens": 300}),
+        (CHAT, {"max_completion_tokens": 300}, {"max_completion_tokens": 300}),
+        (COMPLETIONS, {"max_completion_tokens": 300}, {"max_tokens": 300}),
+    ],
+)
+def test_the_length_of_an_answer_has_the_name_that_the_endpoint_knows(
+    path: str, given: dict[str, int], expected: dict[str, int]
+) -> None:
+    payload: dict[str, Any] = {}
+    shape(payload, path, Asked(), RouteSettings(name="r", when={"turns": 1}, parameters=given))
+    assert payload == expected

@@ -130,7 +130,9 @@ def test_a_decision_never_leaves_what_the_caller_may_use(
     assert found is not None
     assert set(found.order) <= allowed
     assert found.order[0] == found.model
-    if allowed & usable:
+    if found.route is not None and found.route.name == "pinned":
+        assert found.order == ("b",)
+    elif allowed & usable:
         assert found.model in usable
 
 
@@ -162,14 +164,14 @@ def test_a_busy_model_is_passed_by() -> None:
     assert decide(of, load={"one": 0.9, "two": 0.1}.__getitem__).model == "two"
 
 
-def test_own_routes_come_first_and_a_route_out_of_use_is_skipped() -> None:
+def test_own_routes_come_first_and_one_that_leaves_the_caller_no_model_is_skipped() -> None:
     routes = [
         {"name": "late", "when": {"characters": {"at_least": 0}}, "models": [CHEAP]},
         {"name": "early", "when": {"tenant": "acme"}, "models": [STRONG], "priority": 1},
     ]
     of = router(routes=routes)
     assert (decide(of).model, decide(of).reason, decide(of).route.name) == (STRONG, "route", "early")
-    assert decide(of, usable=lambda name: name == CHEAP).route.name == "late"
+    assert decide(of, may_use=lambda name: name == CHEAP).route.name == "late"
     assert of.route("x") == CHEAP
 
 
@@ -190,7 +192,19 @@ def test_what_stands_in_for_the_model_of_a_route_answers_in_its_place() -> None:
     assert (decide(of).model, decide(of).reason) == ("c", "route")
     down = decide(of, usable=lambda name: name != "c")
     assert (down.model, down.reason, down.route.name) == ("b", "fallback", "r")
-    assert decide(of, usable=lambda name: name == "a").route.name == "simple_question"
+
+
+def test_a_route_with_models_is_never_left_for_others() -> None:
+    models = {"a": {}, "b": {}, "c": {"fallback": ["d"]}, "d": {}, "e": {"fallback": ["b"]}}
+    pinned = {"name": "r", "when": {"tenant": "acme"}, "models": ["c", "e"]}
+    of = router(models=models, routes=[pinned])
+    assert of.default == "a"
+    for usable in ({"a", "b", "c", "d", "e"}, {"a", "e"}, {"a", "d"}, {"a"}, set()):
+        found = decide(of, usable=usable.__contains__)
+        assert found.route.name == "r"
+        targets = usable & {"b", "c", "d", "e"} or {"b", "c", "d", "e"}
+        assert set(found.order) == targets
+        assert found.model in targets & {"c", "e"} or targets & {"d"}
 
 
 def test_without_a_route_the_default_answers() -> None:

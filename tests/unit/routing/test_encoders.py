@@ -16,6 +16,7 @@ from vllm_vlinders.routing.encoders import CachedEncoder, create_encoder
 from vllm_vlinders.routing.encoders.openai import OpenAiEncoder
 from vllm_vlinders.routing.encoders.static import FILES
 from vllm_vlinders.routing.encoders.wordpiece import WordPiece
+from vllm_vlinders.routing.similarity import likeness_of
 
 STATIC = create_encoder("static")
 
@@ -127,3 +128,11 @@ def test_openai_says_what_is_wrong(answer, status):
 def test_an_unknown_encoder_is_refused_by_name():
     with pytest.raises(ValueError, match="no encoder is named 'bert'; there are static, minilm and openai"):
         create_encoder("bert")
+
+
+def test_how_like_a_route_is_does_not_depend_on_how_many_there_are() -> None:
+    draw = np.random.default_rng(0)
+    rows, row = draw.normal(size=(3000, 256)).astype(np.float32), draw.normal(size=256).astype(np.float32)
+    together = likeness_of(rows, row)
+    assert np.allclose(together, rows @ row, atol=1e-3)
+    assert all(together[at] == likeness_of(rows[at : at + 1], row)[0] for at in range(0, 3000, 7))

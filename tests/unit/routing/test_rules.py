@@ -49,6 +49,29 @@ def test_conditions(rule: Any, holds: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "prompt", "holds"),
+    [
+        ("退款", "我要退款,谢谢", True),
+        ("退款", "我要退款", True),
+        ("返金", "返金してください", True),
+        ("コード", "このコードを直して", True),
+        ("คืนเงิน", "ฉันต้องการคืนเงินตอนนี้", True),
+        ("sql", "用SQL查询", True),
+        ("sql", "用MySQL查询", False),
+        ("SQL查询", "mySQL查询语句", False),
+        ("退款", "退货", False),
+        ("quer", "the query", False),
+        ("c++", "is C++ hard", True),
+    ],
+)
+def test_contains_finds_whole_words_of_scripts_with_and_without_spaces(
+    word: str, prompt: str, holds: bool
+) -> None:
+    facts = Facts(Asked(prompt), Caller(), FACTS.classify, lambda: 0.0)
+    assert compile_rule({"prompt": {"contains": [word]}}, "when")(facts) is holds
+
+
+@pytest.mark.parametrize(
     ("rule", "message"),
     [
         ({}, "when: expected all, any, not"),

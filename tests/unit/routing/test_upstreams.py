@@ -22,7 +22,7 @@ from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.routing.asked import PATHS
 from vllm_vlinders.serving.pipeline import Pipeline
 from vllm_vlinders.serving.router import active_routing, install_routing, open_routing
-from vllm_vlinders.settings import Settings
+from vllm_vlinders.settings import Settings, active_settings
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "big", "messages": [{"role": "user", "content": "hi"}]}
@@ -245,10 +245,65 @@ def test_every_target_down_is_503_with_what_was_tried(gateway: Make) -> None:
     assert "Retry-After" in got.headers
 
 
+def test_no_other_model_answers_for_a_route_whose_models_are_down(elsewhere: Make, gateway: Make) -> None:
+    there = elsewhere()
+    routes = [
+        {"name": "private", "when": {"prompt": {"contains": "hi"}}, "models": ["big"]},
+        {"name": "rest", "when": {"turns": 1}, "models": ["base"]},
+    ]
+    at = gateway(there.url, models={"base": {}}, routes=routes)
+    auto = {**BODY, "model": "auto"}
+    assert at.ask(auto).headers["X-Vlinders-Model"] == "big"
+    for lost in (503, "unhealthy"):  # as it is found when asked, and as it is known before
+        there.mode = lost
+        there.healthy = lost != "unhealthy"
+        wait_for(lambda: at.upstream().replicas[0].up is there.healthy, "it is not looked at")
+        got = at.ask(auto)
+        assert (got.status_code, got.headers["X-Vlinders-Route"]) == (503, "private")
+        assert "tried: big" in got.json()["error"]["message"]
+
+
 def test_errors_of_the_request_are_passed_back(elsewhere: Make, gateway: Make) -> None:
     there = elsewhere(400)
     got = gateway(there.url).ask()
     assert (got.status_code, got.json()["error"]["message"], len(there.seen)) == (400, "no", 1)
+
+
+def test_a_404_everywhere_is_passed_back_and_is_no_replicas_fault(elsewhere: Make, gateway: Make) -> None:
+    first, second = elsewhere(404), elsewhere(404)
+    at = gateway(first.url, second.url)
+    for asked in (1, 2, 3):
+        got = at.ask()
+        assert (got.status_code, got.json()["error"]["message"]) == (404, "no")
+        assert len(first.seen) == len(second.seen) == asked
+    first.mode = 503
+    got = at.ask()
+    assert (got.status_code, got.json()["error"]["code"]) == (503, "upstreams_down")
+    second.mode = "ok"
+    assert at.ask().status_code == 200
+
+
+def test_no_priority_goes_on_but_to_servers_like_ours_and_capped(
+    elsewhere: Make, gateway: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLINDERS_SCHEDULER__TENANTS", '{"default": {"priority": {"cap": 90}}}')
+    active_settings.cache_clear()
+    ours, stock = elsewhere(), elsewhere()
+    tell = {"urls": [ours.url], "forward_priority": True}
+    routes = [{"name": "r", "when": {"turns": 1}, "models": ["ours"], "request_priority": 70}]
+    at = gateway(stock.url, models={"ours": {"upstream": tell}, "base": {}}, routes=routes)
+    header = "x-vlinders-priority"
+    assert at.ask({**BODY, "priority": 1000}, **{header: "5"}).status_code == 200
+    for body, headers, sent in (
+        ({"model": "ours", "priority": 1000}, {}, "90"),
+        ({"model": "ours", "priority": 1000}, {header: "5"}, "5"),
+        ({"model": "auto"}, {}, "70"),
+    ):
+        assert at.ask({**BODY, **body}, **headers).status_code == 200
+        assert ours.seen[-1][0][header] == sent
+    assert at.ask({**BODY, "priority": -1}).json()["error"]["code"] == "invalid_priority"
+    assert not any("priority" in body for _, body in ours.seen + stock.seen)
+    assert header not in stock.seen[0][0]
 
 
 def test_health_takes_a_replica_out_and_back_in(elsewhere: Make, gateway: Make) -> None:
@@ -264,6 +319,27 @@ def test_health_takes_a_replica_out_and_back_in(elsewhere: Make, gateway: Make) 
     there.healthy = True
     wait_for(lambda: replica.up, "it does not come back")
     assert at.ask().status_code == 200
+
+
+def test_full_connections_hold_up_no_look_and_no_other_model(
+    elsewhere: Make, gateway: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm_vlinders.serving.upstreams.pool._LOOK_SECONDS", 0.3)
+    full, other = elsewhere("endless"), elsewhere()
+    one = {**QUICK, "max_connections": 1}
+    at = gateway(full.url, upstream=one, models={"other": {"upstream": {"urls": [other.url], **one}}})
+    with at.client.stream("POST", CHAT, json={**BODY, "stream": True}) as got:
+        parts = got.iter_raw()
+        next(parts)
+        looks = full.looks
+        wait_for(lambda: full.looks > looks + 3, "its health is not looked at")
+        assert at.upstream().replicas[0].up
+        assert at.ask({**BODY, "model": "other"}).status_code == 200
+
+
+def test_what_a_replica_tells_of_its_load_is_read(elsewhere: Make, gateway: Make) -> None:
+    at = gateway(elsewhere().url)
+    wait_for(lambda: at.upstream().replicas[0].told == 1.0, "its load is not known")
 
 
 def test_an_upstream_that_ends_and_comes_back(elsewhere: Make, gateway: Make) -> None:

@@ -7,14 +7,16 @@ from typing import Any
 
 from vllm_vlinders.auth.roles import MAX_TOKENS_FIELDS
 from vllm_vlinders.errors import RequestError
-from vllm_vlinders.routing.asked import RESPONSES, Asked
+from vllm_vlinders.routing.asked import MESSAGES, RESPONSES, Asked
+from vllm_vlinders.scheduling.effective_priority import effective_priority, on_scale
 from vllm_vlinders.serving.body import replace_body
 from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Send
 from vllm_vlinders.serving.router import Routing, name_model
-from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask
+from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask, pass_not_found
 
 _LETTERS_PER_TOKEN = 4
 _CLIENT_LEFT = 499
+_PRIORITY = "priority"
 _RETRY_SECONDS = "5"
 _MODEL, _REASON = b"x-vlinders-model", b"x-vlinders-route-reason"
 
@@ -24,8 +26,11 @@ async def answer_in_order(
 ) -> None:
     """Let the first model of `order` answer that can, one of this server among them.
 
+    Where all that are asked answer 404, the last 404 is passed on.
+
     Raises:
-        RequestError: none can (503), or the prompt is longer than the caller may send (403).
+        RequestError: none can (503), the prompt is longer than the caller may send (403), or the priority in
+            the body is not allowed (400).
     """
     payload, pool = exchange.payload, routing.pool
     if payload is None or pool is None:
@@ -36,7 +41,8 @@ async def answer_in_order(
         exchange.grant.check_context(prompt)
     session = exchange.context.session
     session = None if session is None else f"{exchange.context.tenant or ''}\0{session}"
-    call = Call(exchange, _within_limit(exchange, payload), session, prompt)
+    body = {name: value for name, value in _within_limit(exchange, payload).items() if name != _PRIORITY}
+    call = Call(exchange, body, session, prompt, _priority(exchange, payload))
     for model in order:
         upstream = routing.upstreams.get(model)
         name_model(exchange, model)
@@ -56,6 +62,8 @@ async def answer_in_order(
                 exchange.meter.prompt = prompt
             return
     exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] != _MODEL]
+    if await pass_not_found(call, send):
+        return
     message = f"no model can answer at the moment; tried: {', '.join(call.tried)}"
     raise RequestError(
         message,
@@ -73,6 +81,12 @@ def _tell_instead(exchange: Exchange, chosen: str) -> None:
         (name, value.removesuffix(more) + more if name == _REASON else value)
         for name, value in exchange.response_headers
     ]
+
+
+def _priority(exchange: Exchange, payload: dict[str, Any]) -> int:
+    """Return the priority of a request as it would count here; /v1/messages has none in its body."""
+    given = 0 if exchange.path == MESSAGES else payload.get(_PRIORITY, 0)
+    return on_scale(effective_priority(exchange.context, given))
 
 
 def _within_limit(exchange: Exchange, payload: dict[str, Any]) -> dict[str, Any]:

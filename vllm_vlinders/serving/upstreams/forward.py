@@ -18,34 +18,33 @@ import aiohttp
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.metrics import routing as counts
-from vllm_vlinders.routing.asked import CHAT, COMPLETIONS, MESSAGES
+from vllm_vlinders.routing.asked import CHAT, COMPLETIONS
 from vllm_vlinders.routing.upstreams import Replica, Upstream
 from vllm_vlinders.serving.answers import error_body
 from vllm_vlinders.serving.exchange import Exchange, Header, Message, Receive, Send
+from vllm_vlinders.serving.upstreams.headers import forwarded, returned
 from vllm_vlinders.serving.upstreams.pool import Pool, describe
 from vllm_vlinders.serving.upstreams.usage import UsageHider, UsageReader
 from vllm_vlinders.settings import UpstreamSettings
 
-_FORWARDED = (
-    b"accept", b"content-type", b"user-agent", b"x-session-id", b"x-request-id", b"traceparent", b"tracestate",
-    b"anthropic-version", b"anthropic-beta", b"openai-beta",
-)  # fmt: skip
-_RETURNED = frozenset({"content-type", "content-encoding", "cache-control", "retry-after", "x-request-id"})
 _NO_ROOM = frozenset({429, 502, 503, 504})
-_MISTAKEN = {401: "refuses our key", 403: "refuses our key", 404: "does not know the model"}
+_MISTAKEN = {401: "refuses our key", 403: "refuses our key"}
 _CAN_BE_ASKED = (CHAT, COMPLETIONS)
 _REDIRECTION = 3
-_TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 429, 400, 500
+_NOT_FOUND, _TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 404, 429, 400, 500
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 _STREAM = "text/event-stream"
+
+Whole = tuple[Message, Message]
+"""What the client is sent of an answer that is not streamed."""
 
 
 class _Failed(Exception):  # noqa: N818 -- it is caught here, never an error of the program
     """A replica has not answered; another one may be asked."""
 
-    def __init__(self, why: str, *, at_fault: bool = True) -> None:
+    def __init__(self, why: str, *, at_fault: bool = True, answer: Whole | None = None) -> None:
         super().__init__(why)
-        self.at_fault = at_fault
+        self.at_fault, self.answer = at_fault, answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,21 @@ class Call:
 
     Attributes:
         exchange: the request.
-        payload: its body, without the name of the model.
+        payload: its body, without the name of the model and the priority.
         session: which replica it belongs to, or None.
         prompt: about how many tokens its prompt has.
+        priority: 0 to 1000, no higher than the caller may have.
         tried: what has been asked in vain, in words for the caller; it grows.
+        in_vain: of each replica that was, its answer if that was 404, else None; it grows.
     """
 
     exchange: Exchange
     payload: Mapping[str, Any]
     session: str | None
     prompt: int
+    priority: int
     tried: list[str] = field(default_factory=list)
+    in_vain: list[Whole | None] = field(default_factory=list)
 
 
 class ClientLeftError(Exception):
@@ -85,6 +88,7 @@ async def ask(pool: Pool, upstream: Upstream, call: Call, send: Send) -> bool:
         except _Failed as failure:
             pool.log.warning("upstream", model=upstream.name, url=replica.url, problem=str(failure))
             call.tried.append(f"{upstream.name} (replica {replica.number} {failure})")
+            call.in_vain.append(failure.answer)
         except ClientLeftError:
             outcome = "client_left"
             raise
@@ -95,6 +99,16 @@ async def ask(pool: Pool, upstream: Upstream, call: Call, send: Send) -> bool:
     if not asked:
         call.tried.append(f"{upstream.name} (no replica is up)")
     return False
+
+
+async def pass_not_found(call: Call, send: Send) -> bool:
+    """Send the last answer if each replica that was asked has answered 404; return whether that is so."""
+    answers = [answer for answer in call.in_vain if answer is not None]
+    if not answers or len(answers) < len(call.in_vain):
+        return False
+    for message in answers[-1]:
+        await send(message)
+    return True
 
 
 async def _while_there(answering: Coroutine[Any, Any, str], call: Call) -> str:
@@ -153,10 +167,10 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
         payload["stream_options"], hider = {"include_usage": True}, UsageHider()
     body = json.dumps(payload, separators=(",", ":")).encode()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds)
-    headers = _request_headers(exchange, upstream.key)
+    headers = forwarded(exchange, upstream, call.priority)
     try:
         async with asyncio.timeout(settings.first_byte_seconds):
-            answer = await pool.client().post(
+            answer = await pool.client(upstream).post(
                 f"{replica.url}{exchange.path}",
                 data=body,
                 headers=headers,
@@ -168,6 +182,9 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
     async with answer:
         if answer.status in _NO_ROOM:
             raise _Failed(f"answers {answer.status}", at_fault=answer.status != _TOO_MANY)
+        if answer.status == _NOT_FOUND:
+            whole = await _read_whole(answer, settings)
+            raise _Failed("answers 404", at_fault=False, answer=whole)  # of what was asked for, perhaps
         if answer.status in _MISTAKEN or answer.status // 100 == _REDIRECTION:
             raise _Failed(_MISTAKEN.get(answer.status, "is somewhere else"))
         if answer.content_type == _STREAM:
@@ -175,20 +192,25 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
         return await _pass_whole(answer, settings, call, send)
 
 
-async def _pass_whole(
-    answer: aiohttp.ClientResponse, settings: UpstreamSettings, call: Call, send: Send
-) -> str:
+async def _read_whole(answer: aiohttp.ClientResponse, settings: UpstreamSettings) -> Whole:
     try:
         async with asyncio.timeout(settings.first_byte_seconds):
             body = await answer.read()
     except _TROUBLE as error:
         raise _refusal_or_failure(error) from None
+    return _start(answer, (b"content-length", b"%d" % len(body))), _end(body)
+
+
+async def _pass_whole(
+    answer: aiohttp.ClientResponse, settings: UpstreamSettings, call: Call, send: Send
+) -> str:
+    start, end = await _read_whole(answer, settings)
     reader = UsageReader()
-    reader.read_whole(body)
+    reader.read_whole(end["body"])
     if answer.status < _BAD_REQUEST:
         settle(call, reader)
-    await send(_start(answer, (b"content-length", b"%d" % len(body))))
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send(start)
+    await send(end)
     return "error" if answer.status >= _SERVER_ERROR else "answered"
 
 
@@ -242,29 +264,8 @@ def _says_nothing_of_usage(payload: Mapping[str, Any]) -> bool:
     return payload.get("stream") is True and payload.get("stream_options") is None
 
 
-def _request_headers(exchange: Exchange, key: str | None) -> dict[str, str]:
-    """Return the headers that go on: none that says who the caller is, least of all a credential."""
-    headers = {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value in exchange.scope["headers"]
-        if name in _FORWARDED
-    }
-    headers["Accept-Encoding"] = "identity"
-    headers["Content-Type"] = "application/json"
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
-        if exchange.path == MESSAGES:
-            headers["X-API-Key"] = key
-    return headers
-
-
 def _start(answer: aiohttp.ClientResponse, *more: Header) -> Message:
-    kept = [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in answer.headers.items()
-        if name.lower() in _RETURNED
-    ]
-    return {"type": "http.response.start", "status": answer.status, "headers": [*kept, *more]}
+    return {"type": "http.response.start", "status": answer.status, "headers": [*returned(answer), *more]}
 
 
 def _end(body: bytes) -> Message:

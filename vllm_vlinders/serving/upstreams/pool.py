@@ -19,6 +19,7 @@ from vllm_vlinders.routing.upstreams import Replica, Upstream
 from vllm_vlinders.settings import ModelSettings, reveal
 
 _OK = 200
+_UNLIMITED = 0
 _LOOK_SECONDS = 5
 _KEPT_SECONDS = 4  # vLLM's own servers close idle connections after 5: one must not be used as it is closed
 _TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
@@ -38,41 +39,33 @@ class Pool:
     def __init__(self, models: Mapping[str, ModelSettings], log: Any) -> None:
         self.log = log
         self.upstreams = {name: _upstream(name, model) for name, model in models.items() if model.upstream}
-        self._client: aiohttp.ClientSession | None = None
-        self._looking: list[asyncio.Task[None]] = []
+        self._clients: dict[str, aiohttp.ClientSession] = {}
+        self._looking: asyncio.Task[None] | None = None
 
-    def client(self) -> aiohttp.ClientSession:
-        """Return the connections; made when they are first needed, for the loop that needs them."""
-        if self._client is None or self._client.closed:
-            most = max(upstream.settings.max_connections for upstream in self.upstreams.values())
-            self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=most, keepalive_timeout=_KEPT_SECONDS),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._client
+    def client(self, upstream: Upstream) -> aiohttp.ClientSession:
+        """Return the connections to `upstream`; made when first needed, for the loop that needs them."""
+        client = self._clients.get(upstream.name)
+        if client is None or client.closed:
+            client = self._clients[upstream.name] = _connections(upstream.settings.max_connections)
+        return client
 
     def start(self) -> None:
         """Begin to look at the health of all replicas, again and again."""
-        self._looking = [
-            asyncio.get_running_loop().create_task(self._watch(upstream, replica), context=Context())
-            for upstream, replica in self._all()
-        ]
+        self._looking = asyncio.get_running_loop().create_task(self._watch_all(), context=Context())
 
     async def close(self) -> None:
         """End that, and the connections."""
-        for task in self._looking:
-            task.cancel()
-        await asyncio.gather(*self._looking, return_exceptions=True)
-        if self._client is not None:
-            await self._client.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        for client in self._clients.values():
+            await client.close()
 
     def check(self) -> list[str]:
         """Look at all replicas once, before the server starts; return what is wrong."""
 
         async def look_at_all() -> list[str | None]:
-            async with aiohttp.ClientSession() as client:
+            async with _connections(_UNLIMITED) as client:
                 return await asyncio.gather(*(look(client, *each) for each in self._all()))
 
         # The loop of the server may be running in this thread.
@@ -83,16 +76,29 @@ class Pool:
     def _all(self) -> Iterable[tuple[Upstream, Replica]]:
         return [(upstream, replica) for upstream in self.upstreams.values() for replica in upstream.replicas]
 
-    async def _watch(self, upstream: Upstream, replica: Replica) -> None:
+    async def _watch_all(self) -> None:
+        async with _connections(_UNLIMITED) as client:
+            await asyncio.gather(*(self._watch(client, *each) for each in self._all()))
+
+    async def _watch(self, client: aiohttp.ClientSession, upstream: Upstream, replica: Replica) -> None:
         while True:
             was = replica.up
-            problem = await look(self.client(), upstream, replica)
+            problem = await look(client, upstream, replica)
             counts.set_up(upstream.name, replica.number, up=problem is None)
             if problem is not None and was is not False:
                 self.log.error("upstream down", model=upstream.name, problem=problem)
             elif problem is None and was is False:
                 self.log.info("upstream up again", model=upstream.name, url=replica.url)
             await asyncio.sleep(upstream.settings.health_seconds)
+
+
+def _connections(limit: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEPT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 async def look(client: aiohttp.ClientSession, upstream: Upstream, replica: Replica) -> str | None:
@@ -115,7 +121,9 @@ async def look(client: aiohttp.ClientSession, upstream: Upstream, replica: Repli
 
 
 async def _get(client: aiohttp.ClientSession, upstream: Upstream, url: str) -> tuple[int, str]:
-    headers = {} if upstream.key is None else {"Authorization": f"Bearer {upstream.key}"}
+    headers = {"Accept-Encoding": "identity"}
+    if upstream.key is not None:
+        headers["Authorization"] = f"Bearer {upstream.key}"
     timeout = aiohttp.ClientTimeout(total=_LOOK_SECONDS)
     async with client.get(url, headers=headers, timeout=timeout, allow_redirects=False) as answer:
         return answer.status, await answer.text(errors="replace")
