@@ -53,7 +53,7 @@ setup(
     install_requires=[
         "alembic>=1.13",
         "httpx>=0.27",
-        "numpy>=1.26",
+        "numpy>=2",
         "packaging>=24.0",
         "pydantic>=2.12",
         "PyJWT[crypto]>=2.10",
