@@ -87,9 +87,12 @@ def loss(lessons: Lessons, batch: torch.Tensor, out: torch.Tensor) -> torch.Tens
 
 
 def balanced(labels: list[int]) -> torch.Tensor:
-    """Return weights of mean 1 under which each label counts as much as any other."""
+    """Return weights of mean 1 that lie between counting each label alike and counting each prompt alike.
+
+    Were labels to count alike, a few hard questions would outweigh a thousand easy ones.
+    """
     counts = np.bincount(labels)
-    weights = torch.tensor([1 / counts[label] for label in labels], dtype=torch.float32)
+    weights = torch.tensor([counts[label] ** -0.5 for label in labels], dtype=torch.float32)
     return weights / weights.mean()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 from vllm_vlinders.routing.code_language import UNKNOWN, language_of_code, language_of_fence
 from vllm_vlinders.routing.grammar import GRAMMARS, open_brackets, structure_of
@@ -17,8 +18,8 @@ PARSE_CHARACTERS = 6_000
 """How much code is parsed, from its end: what was cut off shows there."""
 
 _FENCE = re.compile(r"```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-_CODE_LINES = (
-    r".*[;{}]\s*$",
+_ENDS_LIKE_CODE = r".*[;{}]\s*$"
+_STARTS_LIKE_CODE = (
     r"[ \t]*[})\]]+[;,)]*\s*$",
     r"[ \t]{2,}\S.*[:=(),]\s*$",
     r"[ \t]*(?:return|break|continue|pass)\b[^.?!]*$",
@@ -26,14 +27,21 @@ _CODE_LINES = (
     r"[ \t]*(?:#include|import|from \w+ import|using|package)\b.*[\w({;:)'\">]\s*$",
     r"[ \t]*(?:if|for|while|elif|else|try|except|switch|catch)\b.*[:{(]\s*$",
     r"[ \t]*[\w.\[\]'\"]+\s*(?:[-+*/%|&]|:)?=\s*[^=].*$",
-    r"[ \t]*[\w.]+\([^)]*\)\s*;?\s*$",
+    r"[ \t]*[\w.]+\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\s*;?\s*$",
     r"[ \t]*(?://|/\*|\*/|#|--|@)\s?\S",
     r"[ \t]*</?\w+[^>]*>",
     r"[ \t]*(?:\"{3}|'{3})",
     r">>> |\$ \w+",
     r"[ \t]*(?:SELECT|FROM|WHERE|JOIN|LEFT JOIN|GROUP BY|ORDER BY|INSERT|UPDATE|CREATE|ALTER)\b",
 )
-_LIKE_CODE = re.compile("|".join(_CODE_LINES))
+_CODE_LINE = re.compile("|".join(_STARTS_LIKE_CODE))
+_LIKE_CODE = re.compile("|".join((_ENDS_LIKE_CODE, *_STARTS_LIKE_CODE)))
+_SIGN_OF_CODE = re.compile(r"[=\[\]{};]|\w\(|SELECT|INSERT|UPDATE|DELETE")
+_MARK = re.compile(
+    r"[:?]\s+|[\uff1a\uff1f\u061f\u3002]\s*|(?<=[^\x00-\x7f])[ \t]+(?=[!-~])|(?<=[\u3040-\ud7af])(?=[A-Za-z_])"
+)
+"""What code can follow on the line of the prose: a mark, or a script that is not that of code."""
+_MARKS_PER_LINE = 8
 _GOES_ON = re.compile(r"[ \t]+\S|\S{1,12}\s*$|.*[(){};=<>]")
 """A line right below code that belongs to it."""
 _PROSE = re.compile(r"^\s*(?:[-*•]\s|\d+[.)]\s)?[A-Z¿¡]?[^\W\d_]+(?:[,;:]? [^\W\d_'\u2019]+){4,}[.?!:,]?\s*$")
@@ -82,6 +90,8 @@ def _fenced(text: str) -> tuple[str | None, str, str] | None:
 
 def _unfenced(text: str) -> tuple[str | None, str, str]:
     lines = text.split("\n")
+    if _SIGN_OF_CODE.search(text):
+        lines = [part for line in lines for part in _apart(line)]
     marked = [index for index, line in enumerate(lines) if _LIKE_CODE.match(line) and not _PROSE.match(line)]
     if not marked or not _convincing([lines[index] for index in marked]):
         return None, "", text
@@ -90,6 +100,22 @@ def _unfenced(text: str) -> tuple[str | None, str, str]:
         last += 1
     code = "\n".join(lines[first : last + 1])
     return None, code, "\n".join([*lines[:first], *lines[last + 1 :]])
+
+
+def _apart(line: str) -> tuple[str, ...]:
+    """Return the prose of a line and the code behind it, or the line if it has not both."""
+    if not _SIGN_OF_CODE.search(line) or _CODE_LINE.match(line):
+        return (line,)
+    for mark in islice(_MARK.finditer(line), _MARKS_PER_LINE):
+        rest = line[mark.end() :]
+        if (
+            _SIGN_OF_CODE.search(rest)
+            and _LIKE_CODE.match(rest)
+            and not _PROSE.match(rest)
+            and _convincing([rest])
+        ):
+            return line[: mark.end()], rest
+    return (line,)
 
 
 def _convincing(marked: list[str]) -> bool:

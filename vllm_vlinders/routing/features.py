@@ -21,7 +21,8 @@ _LEXICON = Path(__file__).parent / "lexicon.json"
 _LEAD_WORDS = 8
 """The notions of the first words count apart: a prompt tends to begin with what it asks for."""
 _MANY = 3
-_WORD = re.compile(r"[^\W_]+(?:['\u2019+#-][^\W_]+|[+#]+)*")
+_WORD = re.compile(r"[^\W_]+(?:[\u0900-\u0dff]+[^\W_]*)*(?:['\u2019+#-][^\W_]+|[+#]+)*")
+"""The vowel signs of India's scripts are no letters to ``re``, but parts of words."""
 _SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _LENGTHS = (4, 40, 120)
 _SHAPE = 21

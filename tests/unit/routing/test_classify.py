@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vllm_vlinders.routing import CATEGORIES, classify
-from vllm_vlinders.routing.exemplars import code_requests, snippets, written_prompts
+from vllm_vlinders.routing.exemplars import FOLDER, code_requests, written_prompts
 
 PLAIN = {
     "code_completion": [
@@ -21,10 +21,15 @@ PLAIN = {
         "write a bash script that renames all pictures by date",
         "Escribe un script en python que lea un csv y calcule la media",
         "напиши скрипт на питоне который скачивает картинки",
+        "First explain what a B-tree is, then write one in Go with insert, delete and tests",
     ],
     "code_explanation": [
         "what does this do?\n\nfor i in range(3):\n    print(i ** 2)\n",
         "erkläre mir diesen code\n```python\nx = {k: v for k, v in zip(a, b)}\n```",
+        "このSQLは何をしていますか? SELECT * FROM t WHERE a = 1",
+        "このPythonコードは何をしますか print(sum(range(10)))",
+        "Bu kodu açıkla: x = [i for i in range(5)]",
+        "whats the diff between a list and a tuple in python",
     ],
     "architecture_design": [
         "Design a scalable architecture for a food delivery platform with 2M users, queues, caches and databases",
@@ -35,6 +40,9 @@ PLAIN = {
         "combien d'habitants à Lyon",
         "hello!",
         "日本で一番高い山は何ですか",
+        "Explain quantum entanglement like im 5",
+        "اشرح لي نظرية النسبية",
+        "continue",
     ],
     "math": [
         "solve 3x + 4 = 19",
@@ -45,10 +53,13 @@ PLAIN = {
         "write a short story about a fox who opens a restaurant",
         "Schreib ein Gedicht über den Herbst",
         "写一首关于秋天的诗",
+        "समुद्र पर एक कविता लिखो",
     ],
     "analysis": [
         "Compare the economic policies of Sweden and Denmark, evaluate their effects and discuss the trade-offs",
         "Summarize the following article and list its main arguments: Cities are changing because...",
+        "Given the quarterly numbers Q1 12.3M Q2 11.1M Q3 10.4M what trends do you see and what would you recommend?",
+        "act as a therapist. I feel stuck between my job and my family, what patterns do you see",
     ],
 }
 
@@ -67,6 +78,18 @@ def test_hard_work_is_more_complex_than_easy_work():
     )
     assert classify(hard).complexity > 0.7
     assert classify("what is the capital of peru").complexity < 0.3
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "who won the world cup in 2022 and who was the top scorer?",
+        "When was the Eiffel tower built and how tall is it?",
+        "Wann wurde der Eiffelturm gebaut und wie hoch ist er?",
+    ],
+)
+def test_a_second_easy_question_does_not_make_hard_work(prompt):
+    assert classify(prompt).complexity < 0.5
 
 
 @settings(max_examples=150, deadline=None)
@@ -95,14 +118,15 @@ def test_the_same_prompt_gets_the_same_answer():
     assert classify("explain tides") == classify("explain tides")
 
 
-def test_each_category_has_hundreds_of_exemplars_in_all():
-    written = written_prompts()
-    codes = len(snippets())
-    for category in CATEGORIES:
-        whole = {exemplar.prompt for exemplar in written if exemplar.category == category}
-        about_code = len(code_requests(category)) * codes if category.startswith("code") else 0
-        assert len(whole) + about_code >= 140
-    assert {exemplar.category for exemplar in written} <= set(CATEGORIES)
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_each_category_has_hundreds_of_written_prompts(category):
+    whole = {exemplar.prompt for exemplar in written_prompts() if exemplar.category == category}
+    requests = code_requests(category) if (FOLDER / f"{category}.prompts.txt").exists() else []
+    assert len(whole | set(requests)) >= 200
+
+
+def test_exemplars_are_of_the_categories_there_are():
+    assert {exemplar.category for exemplar in written_prompts()} == set(CATEGORIES)
 
 
 def test_no_exemplar_stands_twice():

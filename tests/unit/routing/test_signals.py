@@ -68,8 +68,27 @@ def test_depth_counts_blocks():
 
 
 @pytest.mark.parametrize(
+    ("language", "prompt"),
+    [
+        ("sql", "このSQLは何をしていますか? SELECT * FROM t WHERE a = 1"),
+        ("python", "このPythonコードは何をしますか print(sum(range(10)))"),
+        ("python", "Bu kodu açıkla: x = [i for i in range(5)]"),
+        ("python", "这段代码是什么意思？print(sum(range(3)))"),
+        ("python", "यह कोड क्या करता है? print(sum([1, 2]))"),
+        ("javascript", "Que fait ce code : const a = [1, 2].map(x => x * 2);"),
+        ("python", "completa el código: def suma(a, b):\n    return"),
+    ],
+)
+def test_code_on_the_line_of_the_prose_is_found(language, prompt):
+    assert read_signals(prompt).code_language == language
+
+
+@pytest.mark.parametrize(
     "text",
     [
+        "Note: function room (upstairs) is free",
+        "Title: class of 2020 (public debate)",
+        "Solve for x: 5x - 7 = 18",
         "Hi,\n\nI want to book a table for four; is that possible?\nThanks\nAnna",
         "Shopping list:\n- milk\n- eggs\n- bread",
         "If x = 3 and y = 4, what is x + y?",
