@@ -26,7 +26,7 @@ from vllm_vlinders.compat.results import (
     write_results,
     write_whole,
 )
-from vllm_vlinders.compat.runs import OURS, today
+from vllm_vlinders.compat.runs import OURS, Run, today
 from vllm_vlinders.compat.scan import ReleaseFinding, Scanner
 from vllm_vlinders.compat.sources import PROJECT, Release, Sources, release_of_folder, release_of_wheel
 from vllm_vlinders.compat.surface import SurfaceFinding
@@ -68,7 +68,11 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vllm", nargs="+", type=_version, metavar="X.Y.Z", required=True)
     _add_patches(parser)
     parser.add_argument("--long", action="store_true", help="vLLM's own tests that take minutes too")
-    parser.add_argument("--only", choices=("own", "ours"), help="vLLM's own tests alone, or ours alone")
+    parser.add_argument(
+        "--only",
+        choices=("own", "ours", "failed"),
+        help="vLLM's own tests alone, ours alone, or those of ours that did not pass by the table of --results",
+    )
     parser.add_argument("--project", type=Path, default=Path(), help="the checkout to run in (default: here)")
     parser.add_argument("--results", type=Path, metavar="FILE", help="put what came of it into this table")
     parser.set_defaults(run=run_test)
@@ -140,12 +144,24 @@ def run_test(arguments: argparse.Namespace) -> int:
     # Our tests are of our patches.
     ours = () if arguments.only == "own" or arguments.patches != DEFAULT_SELECTION else tuple(OURS)
     for version in arguments.vllm:
-        run = prover.prove(version, own, ours)
+        if arguments.only == "failed":
+            run = prover.prove_again(_earlier_run(results, version))
+        else:
+            run = prover.prove(version, own, ours)
         green = green and run.green
         if results is not None:
             results.add_run(run)
             write_results(arguments.results, results)
     return 0 if green else 1
+
+
+def _earlier_run(results: Results | None, version: Version) -> Run:
+    row = results.rows.get(version.public) if results is not None else None
+    if row is None or row.run is None:
+        raise CompatError(
+            f"--only failed: no run of vLLM {version} is on record; name the table by --results"
+        )
+    return row.run
 
 
 def run_watch(arguments: argparse.Namespace) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from vllm_vlinders import __version__
-from vllm_vlinders.compat.pytest_runs import PytestRun, start_pytest
-from vllm_vlinders.compat.runs import OURS, Run, Suite, all_must_pass, compare
+from vllm_vlinders.compat.pytest_runs import Outcomes, PytestRun, start_pytest
+from vllm_vlinders.compat.runs import OURS, Run, Suite, all_must_pass, compare, run_again
 from vllm_vlinders.compat.workshop import Runnable, Workshop
 from vllm_vlinders.errors import CompatError
 from vllm_vlinders.patching.discover import discover
@@ -66,11 +66,34 @@ class Prover:
         Raises:
             CompatError: the release or its tests cannot be had, or pytest cannot run.
         """
-        self._workshop.check()
-        self._tell(f"vLLM {version}: preparing")
-        runnable = self._workshop.runnable(version)
+        runnable = self._prepare(version)
         suites = self._own(runnable, own) if own else []
         suites += [self._ours(runnable, name) for name in ours]
+        return self._run(runnable, suites)
+
+    def prove_again(self, earlier: Run) -> Run:
+        """Run those of our tests anew that did not pass in an earlier run, and return these sets of tests.
+
+        Raises:
+            CompatError: there are none, or pytest cannot run.
+        """
+        mended = [suite for suite in earlier.suites if suite.name in OURS and suite.broken]
+        if not mended:
+            raise CompatError(f"vLLM {earlier.release}: none of our tests is on record that did not pass")
+        runnable = self._prepare(Version(earlier.release))
+        suites = []
+        for suite in mended:
+            tests = [_node(name) for name in suite.broken]
+            suites.append(run_again(suite, self._run_ours(runnable, f"{suite.name}-again", tests)))
+        return self._run(runnable, [self._told(runnable, suite) for suite in suites])
+
+    def _prepare(self, version: Version) -> Runnable:
+        self._workshop.check()
+        self._tell(f"vLLM {version}: preparing")
+        return self._workshop.runnable(version)
+
+    def _run(self, runnable: Runnable, suites: list[Suite]) -> Run:
+        version = runnable.version
         return Run(
             release=version.public,
             build=runnable.build,
@@ -114,18 +137,26 @@ class Prover:
         )
 
     def _ours(self, runnable: Runnable, name: str) -> Suite:
+        return self._told(runnable, all_must_pass(name, self._run_ours(runnable, name, OURS[name])))
+
+    def _run_ours(self, runnable: Runnable, name: str, tests: Sequence[str]) -> Outcomes:
         with start_pytest(
             f"vLLM {runnable.version}, {name}",
-            OURS[name],
+            tests,
             cwd=self._workshop.project,
             variables=self._workshop.variables(runnable, ""),
             report=self._workshop.project / ".upstream" / "reports" / f"{runnable.version}.{name}.xml",
         ) as run:
-            outcomes = run.outcomes()
-        return self._told(runnable, all_must_pass(name, outcomes))
+            return run.outcomes()
 
     def _told(self, runnable: Runnable, suite: Suite) -> Suite:
         self._tell(f"vLLM {runnable.version}: {suite.name}: {suite.passed} of {suite.total}")
         for test in suite.broken:
             self._tell(f"  should pass and does not: {test}")
         return suite
+
+
+def _node(name: str) -> str:
+    """Return how pytest wants to be asked for a test function that a report names ``folder.module::function``."""
+    module, _, function = name.partition("::")
+    return f"{module.replace('.', '/')}.py::{function}"

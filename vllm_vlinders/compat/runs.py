@@ -96,6 +96,13 @@ def all_must_pass(name: str, outcomes: Outcomes) -> Suite:
     return Suite(name, total, len(outcomes.passed), today(), sorted(outcomes.failed))
 
 
+def run_again(suite: Suite, outcomes: Outcomes) -> Suite:
+    """Return `suite` after its broken tests were run anew; one that is skipped now counts no longer."""
+    total = suite.total - len(set(suite.broken) - outcomes.passed - outcomes.failed)
+    broken = sorted(outcomes.failed)
+    return replace(suite, total=total, passed=total - len(broken), broken=broken, date=today())
+
+
 def today() -> str:
     """Return the date, ISO 8601, the same everywhere."""
     return dt.datetime.now(dt.UTC).date().isoformat()

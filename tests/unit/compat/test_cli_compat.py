@@ -206,6 +206,13 @@ def test_report_writes_each_form_that_is_asked_for(tmp_path: Path, capsys: Any) 
     assert out == (tmp_path / "COMPATIBILITY.md").read_text()
 
 
+@pytest.mark.parametrize("table", [[], ["--results", "empty.json"]])
+def test_without_a_record_nothing_can_have_failed(table: list[str], capsys: Any) -> None:
+    code, _, err = run(capsys, "test", "--vllm", "0.32.0", "--only", "failed", *table)
+    assert code == 2
+    assert "no run of vLLM 0.32.0 is on record" in err
+
+
 def test_an_interrupted_fetch_leaves_nothing(releases: Index, tmp_path: Path) -> None:
     """Ctrl-C while the index holds back a part of the wheel."""
     releases.hold = True

@@ -13,7 +13,7 @@ from packaging.version import Version
 from vllm_vlinders.compat.pytest_runs import Outcomes
 from vllm_vlinders.compat.report import badge, markdown, page
 from vllm_vlinders.compat.results import Level, Results, Row, Scanned, read_results, write_results
-from vllm_vlinders.compat.runs import Run, Suite, all_must_pass, compare
+from vllm_vlinders.compat.runs import Run, Suite, all_must_pass, compare, run_again
 from vllm_vlinders.errors import CompatError
 
 SCAN = Scanned(
@@ -66,6 +66,13 @@ def test_of_ours_every_test_must_pass() -> None:
     suite = all_must_pass("integration", Outcomes(frozenset("ab"), frozenset("c")))
 
     assert (suite.total, suite.passed, suite.broken) == (3, 2, ["c"])
+
+
+def test_what_was_broken_is_run_again_and_the_rest_stays() -> None:
+    suite = Suite("integration", 50, 47, "2026-11-02", broken=["a", "b", "c"])
+    again = run_again(suite, Outcomes(frozenset("a"), frozenset("b")))  # c is skipped now
+    assert (again.total, again.passed, again.broken) == (49, 48, ["b"])
+    assert again.date > suite.date
 
 
 def test_a_partial_run_keeps_what_it_did_not_repeat_unless_something_else_ran() -> None:
