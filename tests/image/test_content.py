@@ -7,7 +7,7 @@ import json
 from container import inspect, run, shell
 
 MEGABYTE = 10**6
-MOST_OF_OURS = 60 * MEGABYTE
+MOST_OF_OURS = 110 * MEGABYTE
 TOOLS = (
     "gcc",
     "g++",
