@@ -51,7 +51,7 @@ def _claimants(scheduler: Any) -> Iterator[tuple[WaitingQueue[Any], Ticket]]:
         yield queue, queue.head()
     for queue in queues:
         urgent = queue.most_urgent()
-        if urgent is not None and urgent is not queue.head():
+        if urgent is not None and urgent.band > queue.head().band:
             yield queue, urgent
 
 

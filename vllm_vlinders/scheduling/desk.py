@@ -147,7 +147,10 @@ class Desk:
 
     def leave(self, ticket: Ticket) -> None:
         """Note that `ticket` is in no queue any more."""
-        self._waiting[ticket.tenant, ticket.band] -= 1
+        kind = ticket.tenant, ticket.band
+        self._waiting[kind] -= 1
+        if not self._waiting[kind]:
+            del self._waiting[kind]
         self.ledgers[ticket.band].leave(ticket.tenant)
 
     def started(self, request_id: str) -> None:

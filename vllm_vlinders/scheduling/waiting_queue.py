@@ -29,6 +29,7 @@ class WaitingQueue(Generic[R]):
         self._held: dict[R, Ticket] = {}
         self._head: Ticket | None = None
         self._head_step = 0
+        self._put_first: Ticket | None = None
 
     @property
     def by_priority(self) -> bool:
@@ -103,6 +104,7 @@ class WaitingQueue(Generic[R]):
             message = "no request waits"
             raise IndexError(message)
         if self._head is None or self._head_step != self.desk.step:
+            self._put_first = None
             self._head = self._ask(self._first)
             self._head_step = self.desk.step
         return self._head
@@ -113,10 +115,13 @@ class WaitingQueue(Generic[R]):
 
     def put_first(self, ticket: Ticket) -> None:
         """Make a waiting ticket the first for this step, whatever the policy says."""
-        self._head, self._head_step = ticket, self.desk.step
+        self._put_first = self._head = ticket
+        self._head_step = self.desk.step
 
     def outranks(self, other: WaitingQueue[R]) -> bool:
         """Tell whether the first request here comes before the first one of `other`; none is empty."""
+        if self._has_put_first() or other._has_put_first():
+            return self._has_put_first()
         return bool(self._ask(lambda: self._policy.rank(self.head()) < other._rank_of_head()))
 
     def __contains__(self, request: Any) -> bool:
@@ -139,6 +144,9 @@ class WaitingQueue(Generic[R]):
     def __getitem__(self, index: int) -> R:
         """Return the request at `index` of the order; linear, for inspection."""
         return list(self)[index]
+
+    def _has_put_first(self) -> bool:
+        return self._put_first is not None and self.head() is self._put_first
 
     def _policy_most_urgent(self) -> Ticket | None:
         return self._policy.most_urgent()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from vllm_vlinders.auth.quota.book import Account, Book
@@ -77,7 +78,7 @@ def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> N
     used: Amount | None = Amount(meter.prompt, meter.output)
     if exchange.refusal is not None and not meter.prompt:
         used = None
-    elif works_on(exchange):
+    elif works_on(exchange) and (exchange.status or 0) < HTTPStatus.BAD_REQUEST:
         # The answer has ended and the work has not: it is charged with what it may use.
         used = account.reserved
     book.close(account, used)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from guarded_site import CHAT, bearer, body, engine, used
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
@@ -24,6 +26,18 @@ def test_background_work_is_charged_in_full_and_takes_no_place(make_site: Any, b
     if background:
         assert answer.json()["error"]["param"] == "background"
         assert "concurrent_requests of tenant:beta" in answer.text
+
+
+def test_background_work_that_vllm_refuses_is_not_charged(make_site: Any) -> None:
+    async def refuse(_request: Request) -> JSONResponse:
+        return JSONResponse({"error": "no store"}, 400)
+
+    site = make_site(quotas={"tenants": {"acme": {"tokens_per_minute": 1000}}})
+    site.app.router.routes.append(Route("/v1/responses", refuse, methods=["POST"]))
+    key = site.key()
+    ask = {"model": "m", "input": "word " * 20, "max_output_tokens": 50, "background": True}
+    assert site.client.post("/v1/responses", json=ask, headers=bearer(key)).status_code == 400
+    assert used(site, key, "tokens_per_minute") == 0
 
 
 LIMITED = [

@@ -257,7 +257,17 @@ def test_of_an_old_backlog_the_urgent_one_is_known_and_can_be_put_first_for_a_st
     ticket = queue.most_urgent()
     assert ticket is not None
     assert ticket.request is urgent
+    skipped: Queue = WaitingQueue(desk)
+    skipped.add_request(FakeRequest(0))
+    clock.now += 5 * AGING
+    desk.step += 1
+    assert queue.outranks(skipped)
+    skipped.put_first(skipped.head())
+    assert not queue.outranks(skipped)
     queue.put_first(ticket)
+    skipped.pop_request()
+    skipped.add_request(FakeRequest(1000))
+    assert queue.outranks(skipped)
     assert queue.pop_request() is urgent
     assert queue.pop_request() is old
 
@@ -298,4 +308,5 @@ def test_removed_requests_do_not_pile_up() -> None:
         desk.finished(request.request_id)
     assert len(queue._policy._bands[0]._by_age._heap) < 200  # type: ignore[attr-defined]
     assert len(desk.ledgers[0]._served) < 3000
+    assert len(desk._waiting) == 1
     assert len(desk.tickets) == 1
