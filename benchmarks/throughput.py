@@ -100,7 +100,7 @@ def contenders(model: Path) -> Iterator[tuple[dict[str, str], str]]:
 def main() -> int:
     """Measure and print; 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=["tiny-deep", "tiny-wide"], default="tiny-wide")
+    parser.add_argument("--model", choices=["tiny-deep", "tiny-wide"], default="tiny-deep")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--requests", type=int, default=200, help="of a server in a round")
     arguments = parser.parse_args()

@@ -16,7 +16,8 @@ _NOTE = (
     "“Statically checked” means that every function a patch replaces or relies on was read from the "
     "release's sources and is the one the patch was written for; nothing was run. A hybrid is a release's "
     "Python sources with another release's compiled parts: it is no build that anyone ships. Of vLLM's own "
-    "tests those count that pass without the patches in the same environment."
+    "tests those count that pass without the patches in the same environment. Of our tests, those that did not "
+    "pass at first may have been run again by themselves after a mend (`vlinders compat test --only failed`)."
 )
 
 
