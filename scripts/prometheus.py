@@ -20,6 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,18 @@ def prometheus(target: str, port: int, *, key: str | None = None, every: str = "
 
 
 def ask(address: str, query: str) -> list[dict[str, Any]]:
-    """Return what `query` finds now; nothing while Prometheus does not answer."""
+    """Return what `query` finds now; nothing while Prometheus does not answer or is not ready (503).
+
+    Raises:
+        SystemExit: Prometheus refuses the query.
+    """
     url = f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return []
         raise SystemExit(f"{query}: {error.read().decode()}") from None
     except OSError:
         return []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import runpy
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,25 @@ needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="ap
 def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *arguments], cwd=PROMETHEUS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[str]:
+    """Yield the address of an HTTP server that answers every GET with `status`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"no such")
+
+        def log_message(self, *_: object) -> None:
+            """Keep pytest's output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_the_prometheus_of_make_scrapes_the_live_server_alone() -> None:
@@ -84,6 +107,17 @@ def test_queries_ask_for_metrics_and_labels_that_exist() -> None:
             assert name in known, text
             for label in re.findall(r"(\w+)(?:=~?|!=)", matchers):
                 assert label in known[name].labels, text
+
+
+@pytest.mark.parametrize("status", [503, 400])
+def test_a_prometheus_that_starts_is_asked_again_and_one_that_refuses_ends_the_check(status: int) -> None:
+    ask = runpy.run_path(str(ROOT / "scripts" / "prometheus.py"))["ask"]
+    with answering(status) as address:
+        if status == 503:
+            assert ask(address, "up") == []
+        else:
+            with pytest.raises(SystemExit, match="up: no such"):
+                ask(address, "up")
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
