@@ -55,9 +55,9 @@ def show(desk: Desk) -> None:
         _expose(desk.counts)
     the_level().follow()
     now = desk.clock()
-    if now - desk.shown_at < SHOW_SECONDS or desk.shown == desk.counts:
+    if events == desk.shown or now - desk.shown_at < SHOW_SECONDS:
         return
-    desk.shown_at, desk.shown = now, desk.counts.copy()
+    desk.shown_at, desk.shown = now, events
     publish_facts("scheduling", {"policy": desk.settings.policy, **desk.counts})
 
 

@@ -22,6 +22,9 @@ def make_room(scheduler: Any) -> None:
         scheduler: vLLM's; its ``running`` is sorted, the least urgent last, and not empty.
     """
     desk = scheduler.waiting.desk
+    shares_count = desk.contended and scheduler.waiting.by_share
+    if not shares_count and not desk.urgent_may_wait(-scheduler.running[-1].priority):
+        return
     now = desk.clock()
     if not desk.preemption.may(now) or scheduler.connector is not None:
         return

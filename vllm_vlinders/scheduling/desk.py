@@ -51,7 +51,7 @@ class Desk:
         counts: what has happened, for people: ``aged``, ``shed_…``, ``preemptions_…``, ``policy_errors``.
         making_room: whether a request is being preempted for another one that waits.
         exposed: the total of `counts` when the metrics last showed them.
-        shown: `counts` as people have last been shown them, at the moment `shown_at`.
+        shown: the total of `counts` when people were last shown them, at the moment `shown_at`.
         least_urgent: the last of the running requests when they were last in order.
         outbox: refused requests whose clients are still to be told, each with its ``stop_reason``.
 
@@ -77,7 +77,7 @@ class Desk:
         self.counts: Counter[str] = Counter()
         self.making_room = False
         self.exposed = 0
-        self.shown: Counter[str] = Counter()
+        self.shown = 0
         self.shown_at = float("-inf")
         self.least_urgent: Waiting | None = None
         self.outbox: list[tuple[Waiting, str]] = []
@@ -89,6 +89,7 @@ class Desk:
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._over_limit: dict[Ticket, None] = {}
         self._waiting: Counter[tuple[str, int]] = Counter()
+        self._waiting_in = [0] * len(BANDS)
         self._live: Counter[str] = Counter()
         self._mean_wait = 0.0
         self._back = self._front = 0
@@ -129,7 +130,7 @@ class Desk:
         self._back += 1
         ticket.place = self._back
         self.ledgers[ticket.band].arrive(ticket.tenant)
-        self._waiting[ticket.tenant, ticket.band] += 1
+        self._count_waiting(ticket)
         return ticket
 
     def come_back(self, request: Waiting) -> Ticket:
@@ -151,6 +152,7 @@ class Desk:
         self._waiting[kind] -= 1
         if not self._waiting[kind]:
             del self._waiting[kind]
+        self._waiting_in[ticket.band] -= 1
         self.ledgers[ticket.band].leave(ticket.tenant)
 
     def started(self, request_id: str) -> None:
@@ -218,6 +220,18 @@ class Desk:
         """Tell whether more than one tenant has requests: else there is nobody to be fair to."""
         return len(self._live) > 1
 
+    def urgent_may_wait(self, running: int) -> bool:
+        """Tell whether a band has waiting requests that may be urgent enough to displace one of priority `running`.
+
+        Read off the bands alone, in every step: False is certain, True is to be looked into.
+        """
+        needed = running + self.settings.preemption.min_gap
+        highest = len(BANDS) - 1
+        return any(
+            waiting and (number == highest or BANDS[number].highest >= needed)
+            for number, waiting in enumerate(self._waiting_in)
+        )
+
     def charge(self, scheduled: Mapping[str, int]) -> None:
         """Charge tenants for a step, after vLLM has advanced ``num_computed_tokens``.
 
@@ -281,4 +295,8 @@ class Desk:
 
     def _return(self, ticket: Ticket) -> None:
         self.ledgers[ticket.band].wait(ticket.tenant)
+        self._count_waiting(ticket)
+
+    def _count_waiting(self, ticket: Ticket) -> None:
         self._waiting[ticket.tenant, ticket.band] += 1
+        self._waiting_in[ticket.band] += 1

@@ -33,7 +33,8 @@ class SessionQueue:
     @property
     def num_free_blocks(self) -> int:
         """How many blocks are free, kept or not."""
-        return int(self.ordinary.num_free_blocks) + len(self.retention.idle)
+        ordinary: int = self.ordinary.num_free_blocks
+        return ordinary + len(self.retention.idle)
 
     def popleft(self) -> Any:
         """Hand out the first block, a kept one if there is no other."""

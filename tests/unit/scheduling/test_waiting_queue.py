@@ -125,6 +125,15 @@ class Machine(RuleBasedStateMachine):
             assert not self.desk.ledgers[0]._waiting
             assert not +self.desk._waiting
 
+    @invariant()
+    def whoever_may_displace_is_not_overlooked(self) -> None:
+        gap = self.desk.settings.preemption.min_gap
+        for running in (0, 50, 51, 950, 1000):
+            urgent = any(request.urgency >= running + gap for request in self.waiting)
+            assert self.desk.urgent_may_wait(running) or not urgent
+        if not self.waiting:
+            assert not self.desk.urgent_may_wait(0)
+
 
 def since(request: FakeRequest) -> float:
     band = band_of(request.urgency)
