@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from vllm_vlinders.patches.base import FINGERPRINTS, VERSIONS
 from vllm_vlinders.patching.declare import VLLMPatch
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.measure import tell_late
+from vllm_vlinders.serving.meter import Meter
 from vllm_vlinders.serving.refusals import exchange_of
 
 _STATS = "vllm.v1.metrics.stats"
@@ -51,68 +52,61 @@ class OutputProcessorMeter(VLLMPatch):
         **options: Any,
     ) -> Any:
         """Process all as vLLM does, and count; what comes after the end of a request is not counted."""
+        states = self.request_states
         seen = [
-            _seen(exchange, state, output, engine_core_timestamp)
+            (state, output, state.is_prefilling, None if state.stats is None else state.stats.last_token_ts)
             for output in engine_core_outputs
-            if (state := self.request_states.get(output.request_id)) is not None
-            and (exchange := _exchange_of(output.request_id, state.parent_req)) is not None
-        ]
+            if (state := states.get(output.request_id)) is not None
+        ]  # what vLLM is about to overwrite
         result = OutputProcessorMeter.original.process_outputs(
             self, engine_core_outputs, engine_core_timestamp, *args, **options
         )
-        for each in seen:
-            _count(each)
-        for each in reversed(seen):
-            if each.state.parent_req is not None:  # one of n answers
-                _count_cached_at_the_end(each)
+        for state, output, first, last in seen:
+            exchange = _exchange_of(state)
+            if exchange is None:
+                continue
+            exchange.meter.output += len(output.new_token_ids)  # vLLM has cut what came after a stop string
+            if first:
+                _count_first(exchange.meter, state, output)
+            elif last is not None and engine_core_timestamp is not None:
+                exchange.meter.waited_for_output(engine_core_timestamp - last)
+            if exchange.finished:
+                tell_late(exchange)
+        for state, *_ in reversed(seen):
+            if state.parent_req is not None:  # one of n answers
+                _count_cached_at_the_end(state)
         return result
 
 
-class _Seen(NamedTuple):
-    exchange: Exchange
-    state: Any
-    output: Any
-    first: bool
-    gap: float | None
+def _exchange_of(state: Any) -> Exchange | None:
+    """Return the exchange that a request of vLLM's belongs to, looked up at its first output."""
+    try:
+        found: Exchange | None = state.vlinders_exchange
+    except AttributeError:
+        parent = state.parent_req
+        found = state.vlinders_exchange = exchange_of(
+            state.request_id if parent is None else parent.request_id
+        )
+    return found
 
 
-def _exchange_of(request_id: str, parent: Any) -> Exchange | None:
-    return exchange_of(request_id if parent is None else parent.request_id)
+def _count_first(meter: Meter, state: Any, output: Any) -> None:
+    if output.new_token_ids and meter.first_token is None:
+        meter.first_token = time.perf_counter()
+    if state.parent_req is None or (_streams(state) and _not_yet(state.parent_req)):
+        meter.cached += state.num_cached_tokens
+    if state.stats is not None and state.stats.scheduled_ts:
+        meter.queued.append(state.stats.scheduled_ts - state.stats.queued_ts)
 
 
-def _seen(exchange: Exchange, state: Any, output: Any, timestamp: float | None) -> _Seen:
-    """Note what vLLM is about to overwrite: whether it is the first output, or when the last one came."""
-    first, stats = state.is_prefilling, state.stats
-    gap = None if first or stats is None or timestamp is None else timestamp - stats.last_token_ts
-    return _Seen(exchange, state, output, first, gap)
-
-
-def _count(seen: _Seen) -> None:
-    """Count one output, of which vLLM has cut what came after a stop string."""
-    exchange, state, output, first, gap = seen
-    meter, tokens = exchange.meter, len(output.new_token_ids)
-    meter.output += tokens
-    if gap is not None:
-        meter.waited_for_output(gap)
-    if first:
-        if tokens and meter.first_token is None:
-            meter.first_token = time.perf_counter()
-        if state.parent_req is None or (_streams(state) and _not_yet(state.parent_req)):
-            meter.cached += state.num_cached_tokens
-        if state.stats is not None and state.stats.scheduled_ts:
-            meter.queued.append(state.stats.scheduled_ts - state.stats.queued_ts)
-    if exchange.finished:
-        tell_late(exchange)
-
-
-def _count_cached_at_the_end(seen: _Seen) -> None:
+def _count_cached_at_the_end(state: Any) -> None:
     """Count the cached tokens of n answers that come at once.
 
     vLLM's usage has those of the answer that ended last; in a stream, of the one that began first.
     """
-    state, parent = seen.state, seen.state.parent_req
-    if not _streams(state) and not parent.child_requests and _not_yet(parent):
-        seen.exchange.meter.cached += state.num_cached_tokens
+    exchange, parent = _exchange_of(state), state.parent_req
+    if exchange and not _streams(state) and not parent.child_requests and _not_yet(parent):
+        exchange.meter.cached += state.num_cached_tokens
 
 
 def _streams(state: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Awaitable
 from contextlib import ExitStack
 
 from vllm_vlinders.errors import RequestError
@@ -110,8 +111,13 @@ class _Answer:
         self._send = send
         self._held: Message | None = None
 
-    async def send(self, message: Message) -> None:
-        """Pass on `message` of the application."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on `message` of the application; what is in the middle of an answer costs no more than this."""
+        if self.begun and message.get("more_body"):
+            return self._send(message)
+        return self._send_or_hold(message)
+
+    async def _send_or_hold(self, message: Message) -> None:
         if self._exchange.refusal is not None and not self.begun:
             return
         if message["type"] == "http.response.start" and self._exchange.may_be_refused:
