@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import exp
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from vllm_vlinders.routing.classification import CATEGORIES, Classification
 from vllm_vlinders.routing.encoders import Encoder, create_encoder
+from vllm_vlinders.routing.encoders.cached import CachedEncoder
 from vllm_vlinders.routing.features import features
 from vllm_vlinders.routing.signals import split_signals
 
@@ -42,7 +44,7 @@ class Classifier:
         logits = self._output @ np.maximum(hidden, 0) + self._output_bias
         odds = np.exp(logits[:-1] - logits[:-1].max())
         scores = dict(zip(CATEGORIES, (odds / odds.sum()).tolist(), strict=True))
-        complexity = 1 / (1 + float(np.exp(-np.clip(logits[-1], -50, 50))))
+        complexity = 1 / (1 + exp(-min(max(float(logits[-1]), -50.0), 50.0)))
         return Classification(max(scores, key=scores.__getitem__), complexity, scores)
 
 
@@ -60,14 +62,14 @@ def features_of(prompts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]
     """Return one row per prompt: its embedding, then its features."""
     read = [split_signals(prompt) for prompt in prompts]
     embedded = encoder.encode([prose for _, prose in read])
-    surface = np.stack([features(signals, prose) for signals, prose in read])
+    surface = np.array([features(signals, prose) for signals, prose in read])
     return np.concatenate([embedded, surface], axis=1)
 
 
 @cache
 def default_classifier() -> Classifier:
-    """Return the classifier of the static encoder, loaded on first use."""
-    return Classifier(create_encoder("static"))
+    """Return the classifier of the static encoder, loaded on first use; the encoder remembers prompts."""
+    return Classifier(CachedEncoder(create_encoder("static")))
 
 
 def classify(prompt: str) -> Classification:

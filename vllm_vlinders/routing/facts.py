@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from vllm_vlinders.routing.asked import Asked
 from vllm_vlinders.routing.classification import CATEGORIES, Classification
@@ -33,28 +33,26 @@ class Facts:
     caller: Caller
     classify: Classify
     load: Callable[[], float] = lambda: 0.0
-    _found: dict[str, Any] = field(default_factory=dict)
+    _classification: Classification | None = None
+    _signals: Signals | None = None
 
     @property
     def classification(self) -> Classification:
         """What the prompt asks for."""
-        found: Classification = self._once("classification", lambda: self.classify(self.asked.prompt))
-        return found
+        if self._classification is None:
+            self._classification = self.classify(self.asked.prompt)
+        return self._classification
 
     @property
     def signals(self) -> Signals:
         """The structure of the prompt."""
-        found: Signals = self._once("signals", lambda: read_signals(self.asked.prompt))
-        return found
+        if self._signals is None:
+            self._signals = read_signals(self.asked.prompt)
+        return self._signals
 
     def value(self, name: str) -> Value:
         """Return the signal of that name, one of `SIGNALS`."""
         return SIGNALS[name].read(self)
-
-    def _once(self, name: str, find: Callable[[], Any]) -> Any:
-        if name not in self._found:
-            self._found[name] = find()
-        return self._found[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,10 +75,12 @@ def features(signals: Signals, prose: str) -> NDArray[np.float32]:
     count = len(known.names)
     row = np.zeros(_SHAPE + 2 * count, dtype=np.float32)
     row[:_SHAPE] = _shape(signals, len(words))
-    for number in (n for found in known.notions(words[:_LEAD_WORDS]) for n in found):
-        row[_SHAPE + number] = 1
-    for number in (n for found in known.notions(words) for n in found):
-        row[_SHAPE + count + number] += 1
+    for notions in known.notions(words[:_LEAD_WORDS]):
+        for number in notions:
+            row[_SHAPE + number] = 1
+    for notions in known.notions(words):
+        for number in notions:
+            row[_SHAPE + count + number] += 1
     np.minimum(row[_SHAPE + count :], _MANY, out=row[_SHAPE + count :])
     return row
 

@@ -12,7 +12,7 @@ from vllm_vlinders.settings import EncoderSettings, reveal
 
 
 def open_encoder(settings: EncoderSettings) -> Encoder:
-    """Return the encoder; those that take milliseconds remember what they have been asked.
+    """Return the encoder, which remembers what it has been asked; `static` is shared with the classifier.
 
     Raises:
         SettingsError: a secret or the model is not there.

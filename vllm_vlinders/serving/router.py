@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,9 @@ class Routing:
         """
         self._check_preference(exchange, requirements.model)
         started = time.perf_counter()
-        caller = Caller(exchange.context.tenant, exchange.context.principal, exchange.context.role)
-        facts = self.router.facts(asked, replace(caller, session=exchange.context.session), engine_load)
+        context = exchange.context
+        caller = Caller(context.tenant, context.principal, context.role, context.session)
+        facts = self.router.facts(asked, caller, engine_load)
         try:
             routed = self._decide(exchange, facts, requirements)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the default model can answer

@@ -55,11 +55,11 @@ class RequirementSettings(Section):
 
     def over(self, other: RequirementSettings) -> RequirementSettings:
         """Return these requirements, with those of `other` where this one has none."""
-        return RequirementSettings(
-            quality=self.quality or other.quality,
-            cost=self.cost or other.cost,
-            speed=self.speed or other.speed,
-        )
+        both = self.quality or other.quality, self.cost or other.cost, self.speed or other.speed
+        for alone in (other, self):
+            if both == (alone.quality, alone.cost, alone.speed):
+                return alone
+        return RequirementSettings(quality=both[0], cost=both[1], speed=both[2])
 
 
 class RouteSettings(Section):

@@ -1,4 +1,4 @@
-"""A memory of texts that come again: retries, system prompts, load tests."""
+"""A memory of texts that come again: a prompt for the classifier and the routes, retries, system prompts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CachedEncoder:
                     self._remember(texts[number], rows[number])
             if not rows:
                 return fresh
-        return np.stack([row for row in rows if row is not None])
+        return np.array([row for row in rows if row is not None])
 
     def _recall(self, text: str) -> NDArray[np.float32] | None:
         row = self._rows.get(text)

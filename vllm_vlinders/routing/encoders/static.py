@@ -44,6 +44,7 @@ class StaticEncoder:
         for number, text in enumerate(texts):
             ids = self._tokens.encode(ends(text, _MAX_CHARACTERS), MAX_TOKENS)
             if ids:
-                row = self._scales[ids] @ self._vectors[ids].astype(np.float32)
+                places = np.array(ids)
+                row = self._scales[places] @ self._vectors[places].astype(np.float32)
                 rows[number] = row / max(float(np.sqrt(row @ row)), _SHORTEST)
         return rows
