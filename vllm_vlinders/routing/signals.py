@@ -17,7 +17,8 @@ READ_CHARACTERS = 12_000
 _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|[a-hA-H][.)])[ \t]+\S", re.MULTILINE)
 _QUESTION = re.compile(r"[?\uff1f\u061f]")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_HINT_OF_FORMULA = re.compile(r"[=^\\$∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]|\d\s?[-+*/]\s?\d")
+_MATHEMATICAL = re.compile(r"[=^\\$∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]")
+_CALCULATION = re.compile(r"[-+*/](?:(?<=\d[-+*/])|(?<=\d\s[-+*/]))\s?\d")
 _FORMULA = re.compile(
     r"\\(?:frac|int|sum|sqrt|lim|begin|cdot|times|leq|geq|infty|partial|alpha|beta|theta|pi)\b"
     r"|\$[^$\n]{1,80}\$|[∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]|\b[a-z]\s?\^\s?\d|\d\s?[-+*/^=]\s?\d|\b\d*[a-z]\s?[-+=]\s?\d*[a-z]?\b\s?="
@@ -87,7 +88,7 @@ def split_signals(prompt: str) -> tuple[Signals, str]:
         questions=len(_QUESTION.findall(prose)),
         list_items=len(_LIST_ITEM.findall(prose)),
         numbers=len(_NUMBER.findall(prose)),
-        formulas=len(_FORMULA.findall(prose)) if _HINT_OF_FORMULA.search(prose) else 0,
+        formulas=len(_FORMULA.findall(prose)) if _hints_at_formulas(prose) else 0,
         language=language,
         code_language=None if code is NO_CODE else code.language,
         code_incomplete=code.incomplete,
@@ -95,6 +96,10 @@ def split_signals(prompt: str) -> tuple[Signals, str]:
         code_characters=code.characters,
     )
     return signals, prose
+
+
+def _hints_at_formulas(prose: str) -> bool:
+    return _MATHEMATICAL.search(prose) is not None or _CALCULATION.search(prose) is not None
 
 
 def _words(text: str, language: str) -> int:
