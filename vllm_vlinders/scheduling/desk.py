@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -242,22 +242,24 @@ class Desk:
             scheduled: request id to the number of tokens of this step.
         """
         tickets = self.tickets
+        input_weight, output_weight = self.settings.input_weight, self.settings.output_weight
+        services: defaultdict[tuple[str, int], float] = defaultdict(float)
         for request_id, tokens in scheduled.items():
             ticket = tickets.get(request_id)
             if ticket is None:
                 continue
             end = ticket.request.num_computed_tokens
-            begin = max(end - tokens, ticket.charged)
+            begin = end - tokens
+            if begin < ticket.charged:
+                begin = ticket.charged
             if begin >= end:
                 continue
             ticket.charged = end
             prompt = min(end, ticket.prompt_tokens) - begin if begin < ticket.prompt_tokens else 0
-            self._serve(ticket, prompt, end - begin - prompt)
-
-    def _serve(self, ticket: Ticket, prompt: int, output: int) -> None:
-        settings = self.settings
-        service = prompt * settings.input_weight + output * settings.output_weight
-        self.ledgers[ticket.band].charge(ticket.tenant, service)
+            service = prompt * input_weight + (end - begin - prompt) * output_weight
+            services[ticket.tenant, ticket.band] += service
+        for (tenant, band), service in services.items():
+            self.ledgers[band].charge(tenant, service)
 
     def _draw(self, request: Waiting) -> Ticket:
         tags, request.trace_headers = decode(request.trace_headers)

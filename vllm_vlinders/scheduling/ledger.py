@@ -66,7 +66,7 @@ class Ledger:
 
     def _floor(self) -> float:
         """Return the lowest counter of those who wait; if none does, that of the last who did."""
-        return refreshed_key(self._order, self) if self._order else self._last
+        return least_served(self._order, self)[1] if self._order else self._last
 
     def _forget_idle(self) -> None:
         """Drop idle tenants that a lift would raise anyway: memory is bounded by the tenants that wait."""
@@ -80,8 +80,8 @@ class Ledger:
         }
 
 
-def refreshed_key(order: LazyHeap[str], ledger: Ledger) -> float:
-    """Return the lowest counter of the tenants in `order`, after moving those whose counter has risen.
+def least_served(order: LazyHeap[str], ledger: Ledger) -> tuple[str, float]:
+    """Return the first tenant in `order` and its counter, after moving those whose counter has risen.
 
     Raises:
         IndexError: `order` is empty.
@@ -90,5 +90,5 @@ def refreshed_key(order: LazyHeap[str], ledger: Ledger) -> float:
         tenant, key = order.first_with_key()
         served = ledger.served(tenant)
         if served <= key:
-            return served
+            return tenant, served
         order.push(tenant, served)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.scheduling.bands import BANDS
-from vllm_vlinders.scheduling.ledger import Ledger, refreshed_key
+from vllm_vlinders.scheduling.ledger import Ledger, least_served
 from vllm_vlinders.scheduling.policies.base import Policy, Surroundings
 from vllm_vlinders.scheduling.ticket import Ticket
 
@@ -32,9 +32,9 @@ class Fair(Policy):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._bands = [
-            _Band(surroundings, ledger) for _, ledger in zip(BANDS, surroundings.ledgers, strict=True)
+            _Band(surroundings, ledger, number)
+            for number, (_, ledger) in enumerate(zip(BANDS, surroundings.ledgers, strict=True))
         ]
-        self._aging_seconds = surroundings.settings.aging_seconds
 
     def add(self, ticket: Ticket) -> None:
         """Take in `ticket`."""
@@ -53,9 +53,9 @@ class Fair(Policy):
             IndexError: none is held.
         """
         highest, lowest = None, math.inf
-        for number, band in enumerate(self._bands):
-            standing = band.oldest - number * self._aging_seconds
-            if standing <= lowest and band.oldest != math.inf:
+        for band in self._bands:
+            standing = band.oldest - band.lead_seconds
+            if standing <= lowest and standing != math.inf:
                 highest, lowest = band, standing
         if highest is None:
             message = "no request waits"
@@ -69,10 +69,8 @@ class Fair(Policy):
     def rank(self, ticket: Ticket) -> Any:
         """Return the standing of the band, the tenant's service, and the order among the tenant's own."""
         served = self.surroundings.ledgers[ticket.band].served(ticket.tenant)
-        return self._standing(ticket.band), -ticket.band, served, _order(ticket)
-
-    def _standing(self, number: int) -> float:
-        return self._bands[number].oldest - number * self._aging_seconds
+        band = self._bands[ticket.band]
+        return band.oldest - band.lead_seconds, -ticket.band, served, _order(ticket)
 
 
 def _order(ticket: Ticket) -> tuple[bool, float, int]:
@@ -83,7 +81,9 @@ def _order(ticket: Ticket) -> tuple[bool, float, int]:
 class _Band:
     """The tickets of one band, by tenants, and the tenants by their service."""
 
-    def __init__(self, surroundings: Surroundings, ledger: Ledger) -> None:
+    def __init__(self, surroundings: Surroundings, ledger: Ledger, number: int) -> None:
+        self.lead_seconds = number * surroundings.settings.aging_seconds
+        """How much sooner than the lowest band it counts as waiting."""
         self._ledger = ledger
         self._clock = surroundings.clock
         self._cached_prefix = surroundings.cached_prefix
@@ -115,8 +115,8 @@ class _Band:
             self._tenants.discard(ticket.tenant)
 
     def first(self) -> Ticket:
-        lowest = refreshed_key(self._tenants, self._ledger)
-        first = self._tickets[self._tenants.first()].first()
+        tenant, lowest = least_served(self._tenants, self._ledger)
+        first = self._tickets[tenant].first()
         slack = self._locality.slack_tokens
         if not slack or first.preemptions or self._clock() - first.queued >= self._aging_seconds:
             return first
