@@ -149,8 +149,10 @@ class Desk:
     def leave(self, ticket: Ticket) -> None:
         """Note that `ticket` is in no queue any more."""
         kind = ticket.tenant, ticket.band
-        self._waiting[kind] -= 1
-        if not self._waiting[kind]:
+        left = self._waiting[kind] - 1
+        if left:
+            self._waiting[kind] = left
+        else:
             del self._waiting[kind]
         self._waiting_in[ticket.band] -= 1
         self.ledgers[ticket.band].leave(ticket.tenant)
@@ -249,9 +251,8 @@ class Desk:
             if ticket is None:
                 continue
             end = ticket.request.num_computed_tokens
-            begin = end - tokens
-            if begin < ticket.charged:
-                begin = ticket.charged
+            charged, begin = ticket.charged, end - tokens
+            begin = max(begin, charged)
             if begin >= end:
                 continue
             ticket.charged = end

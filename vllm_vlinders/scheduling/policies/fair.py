@@ -35,23 +35,42 @@ class Fair(Policy):
             _Band(surroundings, ledger, number)
             for number, (_, ledger) in enumerate(zip(BANDS, surroundings.ledgers, strict=True))
         ]
+        self._highest: _Band | None = None
 
     def add(self, ticket: Ticket) -> None:
         """Take in `ticket`."""
-        self._bands[ticket.band].add(ticket)
+        band = self._bands[ticket.band]
+        oldest = band.oldest
+        band.add(ticket)
+        if band.oldest != oldest:
+            self._highest = None
 
     def discard(self, ticket: Ticket) -> None:
         """Let go of `ticket`."""
-        self._bands[ticket.band].discard(ticket)
+        band = self._bands[ticket.band]
+        oldest = band.oldest
+        band.discard(ticket)
+        if band.oldest != oldest:
+            self._highest = None
 
     def first(self) -> Ticket:
         """Return the next ticket of the band that stands highest; of equals, of the higher band.
 
-        All rise alike as time passes, so the moment from which the oldest has waited says it all.
+        All rise alike as time passes, so the moment from which the oldest has waited says it all, and
+        which one stands highest is remembered until such a moment changes.
 
         Raises:
             IndexError: none is held.
         """
+        if self._highest is None:
+            self._highest = self._find_highest()
+        return self._highest.first()
+
+    def most_urgent(self) -> Ticket | None:
+        """Return the next ticket of the highest band that has one, whatever other bands have risen to."""
+        return next((band.first() for band in reversed(self._bands) if band.oldest != math.inf), None)
+
+    def _find_highest(self) -> _Band:
         highest, lowest = None, math.inf
         for band in self._bands:
             standing = band.oldest - band.lead_seconds
@@ -60,11 +79,7 @@ class Fair(Policy):
         if highest is None:
             message = "no request waits"
             raise IndexError(message)
-        return highest.first()
-
-    def most_urgent(self) -> Ticket | None:
-        """Return the next ticket of the highest band that has one, whatever other bands have risen to."""
-        return next((band.first() for band in reversed(self._bands) if band.oldest != math.inf), None)
+        return highest
 
     def rank(self, ticket: Ticket) -> Any:
         """Return the standing of the band, the tenant's service, and the order among the tenant's own."""
