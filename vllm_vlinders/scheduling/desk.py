@@ -252,7 +252,7 @@ class Desk:
                 continue
             end = ticket.request.num_computed_tokens
             charged, begin = ticket.charged, end - tokens
-            begin = max(begin, charged)
+            begin = charged if charged > begin else begin  # noqa: FURB136 - max() would be called for each that runs
             if begin >= end:
                 continue
             ticket.charged = end
