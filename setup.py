@@ -74,7 +74,6 @@ setup(
         "tree-sitter-python>=0.25",
         "tree-sitter-ruby>=0.23.1",
         "tree-sitter-rust>=0.24",
-        "tree-sitter-sql>=0.3.8",
         "tree-sitter-typescript>=0.23.2",
         "wrapt>=1.16",
     ],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from vllm_vlinders.routing.code_language import UNKNOWN, language_of_code, language_of_fence
-from vllm_vlinders.routing.grammar import GRAMMARS, open_brackets, structure_of
+from vllm_vlinders.routing.grammar import GRAMMARS, open_brackets, sql_goes_on, structure_of
 
 PARSE_CHARACTERS = 6_000
 """How much code is parsed, from its end: what was cut off shows there."""
@@ -73,7 +73,10 @@ def read_code(text: str) -> tuple[Code, str]:
         return NO_CODE, text
     language = language or language_of_code(code)
     tail = code[-PARSE_CHARACTERS:]
-    depth, broken = structure_of(tail, language) if language in GRAMMARS else (0, open_brackets(tail) > 0)
+    if language in GRAMMARS:
+        depth, broken = structure_of(tail, language)
+    else:
+        depth, broken = 0, sql_goes_on(tail) if language == "sql" else open_brackets(tail) > 0
     incomplete = broken or _HOLLOW.search(tail[-200:]) is not None
     return Code(language or UNKNOWN, incomplete, depth, len(code)), prose
 

@@ -21,16 +21,23 @@ GRAMMARS = {
     "ruby": ("tree_sitter_ruby", "language"),
     "php": ("tree_sitter_php", "language_php_only"),
     "bash": ("tree_sitter_bash", "language"),
-    "sql": ("tree_sitter_sql", "language"),
     "html": ("tree_sitter_html", "language"),
 }
-"""For each language that is parsed: the package of its grammar, and the function that gives it."""
+"""For each language that is parsed: the package of its grammar, and the function that gives it.
+
+SQL, whose grammar would be as large as half of all others together, is read without one: see ``sql_goes_on``.
+"""
 
 _BLOCKS = frozenset(
     {"block", "statement_block", "compound_statement", "class_body", "declaration_list", "body_statement",
      "switch_body", "enum_body", "interface_body", "match_block", "field_declaration_list", "do_block",
      "element", "do_group"}
 )  # fmt: skip
+_SQL_GOES_ON = re.compile(
+    r"(?:\b(?:SELECT|DISTINCT|FROM|JOIN|ON|WHERE|AND|OR|NOT|IN|LIKE|BETWEEN|GROUP|ORDER|PARTITION|BY|HAVING|LIMIT"
+    r"|CASE|WHEN|THEN|ELSE|WITH|AS|UNION|OVER|INSERT|INTO|VALUES|UPDATE|SET|DELETE|CREATE|ALTER|TABLE)|[-,=<>+/|])\s*\Z",
+    re.IGNORECASE,
+)
 _BRACKET = re.compile(r"[()\[\]{}]")
 
 
@@ -60,6 +67,11 @@ def structure_of(code: str, language: str) -> tuple[int, bool]:
 def open_brackets(code: str) -> int:
     """Return how many brackets of the code are not closed, those in strings and comments among them."""
     return sum(1 if bracket in "([{" else -1 for bracket in _BRACKET.findall(code))
+
+
+def sql_goes_on(code: str) -> bool:
+    """Return whether SQL stops at a word or a sign behind which there must be more, or in open brackets."""
+    return _SQL_GOES_ON.search(code) is not None or open_brackets(code) > 0
 
 
 def _depth(blocks: Query, root: Node) -> int:

@@ -59,6 +59,20 @@ def test_a_body_that_is_missing_is_incomplete(code):
     assert read_signals(code).code_incomplete
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "SELECT id, email FROM accounts WHERE created_at >",
+        "select p.name, avg(r.stars)\nfrom products p\njoin reviews r on",
+        "SELECT city, COUNT(*) FROM customers GROUP",
+        "INSERT INTO users (name, email",
+        "SELECT a.id,",
+    ],
+)
+def test_sql_that_stops_midway_is_incomplete(code):
+    assert read_signals(f"finish this query\n```sql\n{code}\n```").code_incomplete
+
+
 def test_depth_counts_blocks():
     flat = read_signals("def f():\n    return 1\n")
     deep = read_signals(
