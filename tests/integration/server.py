@@ -86,10 +86,14 @@ def free_port() -> int:
 
 def two_ranks() -> dict[str, str]:
     """Return the variables with which two ranks share the CPU, one core each."""
-    variables = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
-    if running_vllm_version() >= Version("0.33"):  # there each rank wants a NUMA node of its own
-        variables["VLLM_CPU_SIM_MULTI_NUMA"] = "1"
-    return variables
+    if running_vllm_version() < Version("0.33"):
+        return {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    # There each rank wants a NUMA node of its own; of those that vLLM makes up, it chooses the cores itself.
+    return {
+        "VLLM_CPU_SIM_MULTI_NUMA": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "auto",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    }
 
 
 def serve_command(port: int, *arguments: str, model: Path = MODEL) -> list[str]:
