@@ -1,6 +1,6 @@
 """``LLM.generate(priority=[…])`` speaks 0..1000, larger first; the urgent are not preempted.
 
-vLLM's CPU platform turns asynchronous scheduling off: with it, this runs on GPUs only.
+vLLM's CPU platform turns asynchronous scheduling off; tests/patches/test_async_scheduling.py has its scheduler.
 """
 
 from __future__ import annotations
