@@ -86,14 +86,16 @@ def _settle(book: Book, account: Account, exchange: Exchange, meter: Meter) -> N
 
 def _headers(levels: Iterable[Level]) -> list[Header]:
     """Return what tells the caller how much is left: of the limit of each kind that has the least."""
-    least: dict[str, Level] = {}
+    least: dict[str, tuple[int, Level]] = {}
     for level in levels:
         kind = _KINDS.get(level.charge.limit)
-        if kind is not None and (kind not in least or level.remaining < least[kind].remaining):
-            least[kind] = level
+        if kind is not None:
+            remaining, known = level.remaining, least.get(kind)
+            if known is None or remaining < known[0]:
+                least[kind] = remaining, level
     headers: list[Header] = []
-    for kind, level in least.items():
-        headers += _rate_limit(kind, level.charge.most, level.remaining, -(-level.reset_ms // 1000))
+    for kind, (remaining, level) in least.items():
+        headers += _rate_limit(kind, level.charge.most, remaining, -(-level.reset_ms // 1000))
     return headers
 
 

@@ -16,6 +16,7 @@ _MONEY_UNIT = 10**9
 """Money is counted in billionths: a millionth of a price, which is for a million tokens, and some more."""
 MONEY_LIMITS = ("money_per_day", "money_per_month")
 _TOKEN_LIMITS = ("tokens_per_minute", "tokens_per_day")
+_REQUESTS, _TOKENS, _MONEY = range(3)
 _WINDOWS = {
     "requests_per_minute": MINUTE_MS,
     "tokens_per_minute": MINUTE_MS,
@@ -69,7 +70,7 @@ class Plan:
 
     def __init__(self, settings: QuotaSettings, principal: Principal) -> None:
         self._slots: list[tuple[str, int]] = []
-        self._windows: list[tuple[str, str, int, int]] = []
+        self._windows: list[tuple[str, str, int, int, int]] = []
         for subject, limit in (
             (f"principal:{principal.name}", settings.limits_of("principals", principal.name)),
             (f"tenant:{principal.tenant}", settings.limits_of("tenants", principal.tenant)),
@@ -80,15 +81,12 @@ class Plan:
                 most = getattr(limit, name)
                 if most is not None:
                     unit = _MONEY_UNIT if name in MONEY_LIMITS else 1
-                    self._windows.append((subject, name, int(most * unit), window))
+                    self._windows.append((subject, name, _amount_of(name), int(most * unit), window))
+        self.counts_tokens = any(kind != _REQUESTS for _, _, kind, _, _ in self._windows)
+        """Whether a limit is one of tokens, or of money, which they cost."""
 
     def __bool__(self) -> bool:
         return bool(self._slots or self._windows)
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether a limit is one of tokens, or of money, which they cost."""
-        return any(name in (*_TOKEN_LIMITS, *MONEY_LIMITS) for _, name, _, _ in self._windows)
 
     def slots(self, requests: int = 1) -> list[Charge]:
         """Return the charges for `requests` at once."""
@@ -96,17 +94,16 @@ class Plan:
 
     def windows(self, requests: int, amount: Amount, price: PriceSettings) -> list[Charge]:
         """Return the charges for `requests` that use `amount` at `price`."""
-        tokens, cost = amount.tokens, amount.cost(price)
+        amounts = requests, amount.tokens, amount.cost(price)
         return [
-            Charge(
-                subject,
-                name,
-                tokens if name in _TOKEN_LIMITS else cost if name in MONEY_LIMITS else requests,
-                most,
-                window,
-            )
-            for subject, name, most, window in self._windows
+            Charge(subject, name, amounts[kind], most, window)
+            for subject, name, kind, most, window in self._windows
         ]
+
+
+def _amount_of(limit: str) -> int:
+    """Return what is counted against a limit: `_REQUESTS`, `_TOKENS` or `_MONEY`."""
+    return _TOKENS if limit in _TOKEN_LIMITS else _MONEY if limit in MONEY_LIMITS else _REQUESTS
 
 
 def used_of(charge: Charge, amount: Amount, price: PriceSettings) -> int:
@@ -163,12 +160,13 @@ def _measure(part: Any) -> tuple[int, int]:
     pending = [part]
     while pending:
         one = pending.pop()
-        if isinstance(one, str):
+        kind = type(one)  # JSON has no subclasses
+        if kind is str:
             letters += 0 if one.startswith("data:") else len(one)
-        elif isinstance(one, int):
+        elif kind is list:
+            pending += one
+        elif kind is dict:
+            pending += [value for key, value in one.items() if key not in ("data", "bytes")]
+        elif kind is int or kind is bool:
             numbers += 1
-        elif isinstance(one, list):
-            pending.extend(one)
-        elif isinstance(one, dict):
-            pending.extend(value for key, value in one.items() if key not in ("data", "bytes"))
     return letters, numbers
