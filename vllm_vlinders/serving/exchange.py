@@ -76,12 +76,14 @@ class Exchange:
     @property
     def method(self) -> str:
         """The HTTP method; ``WEBSOCKET`` for a WebSocket."""
-        return str(self.scope.get("method", "WEBSOCKET"))
+        method: str = self.scope.get("method", "WEBSOCKET")
+        return method
 
     @property
     def path(self) -> str:
         """The path that the router compares with its routes: decoded, without the ``root_path``."""
-        path, root = str(self.scope.get("path", "")), str(self.scope.get("root_path", ""))
+        path: str = self.scope.get("path", "")
+        root: str = self.scope.get("root_path", "")
         if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
             return path[len(root) :]
         return path

@@ -114,6 +114,8 @@ def hide_keys(exchange: Exchange) -> None:
     if PREFIX in scope["path"]:
         scope["path"] = redact(scope["path"])
     raw = scope.get("query_string", b"")
+    if not raw:
+        return
     query = raw.decode("ascii") if raw.isascii() else quote_from_bytes(raw, safe=_ASCII)
     if PREFIX in unquote(query):
         query = "&".join(map(_without_key, query.split("&")))

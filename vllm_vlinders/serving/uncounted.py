@@ -26,8 +26,8 @@ def refuse_uncounted(exchange: Exchange, grant: Grant, plan: Plan) -> None:
     Raises:
         RequestError: with status 400 or 403.
     """
-    slots = plan.slots()
-    if slots and works_on(exchange):
+    slots = plan.slots() if works_on(exchange) else []
+    if slots:
         message = (
             f"background: concurrent_requests of {slots[0].subject} limits what runs at once, and such work "
             "runs on after its answer; leave it out"

@@ -128,8 +128,10 @@ def output_limit(payload: Mapping[str, Any], settings: QuotaSettings, role: Role
         if isinstance(value := payload.get(field), int) and not isinstance(value, bool) and value >= 0
     ]
     # Which of several fields counts is vLLM's to say: none is made shorter here.
-    asked = max(given, default=settings.default_max_tokens)
-    return min((bound for bound in (asked, role.max_tokens) if bound is not None), default=None)
+    asked = max(given) if given else settings.default_max_tokens
+    if asked is None or role.max_tokens is None:
+        return role.max_tokens if asked is None else asked
+    return min(asked, role.max_tokens)
 
 
 def estimate(path: str, payload: Mapping[str, Any], limit: int | None, context: int) -> Amount:
@@ -141,7 +143,7 @@ def estimate(path: str, payload: Mapping[str, Any], limit: int | None, context: 
         limit: the most tokens of one answer; None: as many as fit.
         context: the most tokens of prompt and answer that the model takes.
     """
-    texts, tokens = _measure([payload.get(field) for field in _PROMPT_FIELDS])
+    texts, tokens = _measure([payload[field] for field in _PROMPT_FIELDS if field in payload])
     prompt = texts // _LETTERS_PER_TOKEN + tokens
     if not path.endswith(_GENERATE):
         return Amount(prompt)
