@@ -117,6 +117,21 @@ class Engine:
         self.steps += 1
         return []
 
+    def time_model(self) -> list[float]:
+        """Return the list into which the seconds of each run of the model go from now on."""
+        executor = self._llm.llm_engine.engine_core.engine_core.model_executor
+        execute, seconds = executor.execute_model, []
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            begin = time.perf_counter()
+            try:
+                return execute(*arguments, **options)
+            finally:
+                seconds.append(time.perf_counter() - begin)
+
+        executor.execute_model = timed
+        return seconds
+
     def drain(self) -> None:
         """Step until nothing is left."""
         while self.busy:

@@ -61,6 +61,7 @@ class OutputProcessorMeter(VLLMPatch):
         result = OutputProcessorMeter.original.process_outputs(
             self, engine_core_outputs, engine_core_timestamp, *args, **options
         )
+        of_several = []
         for state, output, first, last in seen:
             exchange = _exchange_of(state)
             if exchange is None:
@@ -72,9 +73,10 @@ class OutputProcessorMeter(VLLMPatch):
                 exchange.meter.waited_for_output(engine_core_timestamp - last)
             if exchange.finished:
                 tell_late(exchange)
-        for state, *_ in reversed(seen):
             if state.parent_req is not None:  # one of n answers
-                _count_cached_at_the_end(state)
+                of_several.append((exchange.meter, state))
+        for meter, state in reversed(of_several):
+            _count_cached_at_the_end(meter, state)
         return result
 
 
@@ -99,14 +101,13 @@ def _count_first(meter: Meter, state: Any, output: Any) -> None:
         meter.queued.append(state.stats.scheduled_ts - state.stats.queued_ts)
 
 
-def _count_cached_at_the_end(state: Any) -> None:
+def _count_cached_at_the_end(meter: Meter, state: Any) -> None:
     """Count the cached tokens of n answers that come at once.
 
     vLLM's usage has those of the answer that ended last; in a stream, of the one that began first.
     """
-    exchange, parent = _exchange_of(state), state.parent_req
-    if exchange and not _streams(state) and not parent.child_requests and _not_yet(parent):
-        exchange.meter.cached += state.num_cached_tokens
+    if not _streams(state) and not state.parent_req.child_requests and _not_yet(state.parent_req):
+        meter.cached += state.num_cached_tokens
 
 
 def _streams(state: Any) -> bool:
