@@ -55,6 +55,11 @@ def band_of(priority: int) -> int:
     return 0
 
 
+def reaches(band: int, priority: int) -> bool:
+    """Tell whether a priority in the band of that number can be `priority` or more."""
+    return band == len(BANDS) - 1 or BANDS[band].highest >= priority
+
+
 def since(arrival: float, priority: int, aging_seconds: float) -> float:
     """Return the moment from which a request counts as waiting, in seconds of the same clock."""
     return arrival - level(priority) * aging_seconds

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from vllm_vlinders.lazy_heap import LazyHeap
-from vllm_vlinders.scheduling.bands import BANDS, since
+from vllm_vlinders.scheduling.bands import BANDS, reaches, since
 from vllm_vlinders.scheduling.ledger import Ledger
 from vllm_vlinders.scheduling.policies import Policy, Surroundings, policy_class
 from vllm_vlinders.scheduling.policies.by_key import FirstComeFirstServed
@@ -149,10 +149,8 @@ class Desk:
     def leave(self, ticket: Ticket) -> None:
         """Note that `ticket` is in no queue any more."""
         kind = ticket.tenant, ticket.band
-        left = self._waiting[kind] - 1
-        if left:
-            self._waiting[kind] = left
-        else:
+        self._waiting[kind] -= 1
+        if not self._waiting[kind]:
             del self._waiting[kind]
         self._waiting_in[ticket.band] -= 1
         self.ledgers[ticket.band].leave(ticket.tenant)
@@ -228,11 +226,7 @@ class Desk:
         Read off the bands alone, in every step: False is certain, True is to be looked into.
         """
         needed = running + self.settings.preemption.min_gap
-        highest = len(BANDS) - 1
-        return any(
-            waiting and (number == highest or BANDS[number].highest >= needed)
-            for number, waiting in enumerate(self._waiting_in)
-        )
+        return any(waiting and reaches(band, needed) for band, waiting in enumerate(self._waiting_in))
 
     def charge(self, scheduled: Mapping[str, int]) -> None:
         """Charge tenants for a step, after vLLM has advanced ``num_computed_tokens``.
