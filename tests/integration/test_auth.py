@@ -23,7 +23,7 @@ import yaml
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from server import LORA, LORA_NAME, MODEL, ROOT, START_SECONDS, Server, clean_environment, free_port
+from server import LORA, LORA_NAME, MODEL, PACED, ROOT, START_SECONDS, Server, clean_environment, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PATIENCE = 420  # four API servers have more to load than one
@@ -63,7 +63,9 @@ class Guarded:
         self.admin = self.key("ops", "admin")
         arguments = ("--api-server-count", "4", "--enable-lora", "--max-lora-rank", "8")
         adapters = ("--lora-modules", f"{LORA_NAME}={LORA}", "--api-key", COMMAND_LINE)
-        self.server = Server("guarded", (*arguments, *adapters), dict(self.variables), patience=PATIENCE)
+        paced = ("--worker-cls", "paced_worker.PacedWorker")  # or a long stream ends before it is looked at
+        variables = self.variables | PACED
+        self.server = Server("guarded", (*arguments, *adapters, *paced), variables, patience=PATIENCE)
 
     def vlinders(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the command line beside the server."""
