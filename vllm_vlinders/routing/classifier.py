@@ -20,6 +20,7 @@ from vllm_vlinders.routing.features import features
 from vllm_vlinders.routing.signals import split_signals
 
 HEADS = Path(__file__).parent / "heads"
+_REMEMBERED = 64
 
 
 class Classifier:
@@ -68,8 +69,11 @@ def features_of(prompts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]
 
 @cache
 def default_classifier() -> Classifier:
-    """Return the classifier of the static encoder, loaded on first use; the encoder remembers prompts."""
-    return Classifier(CachedEncoder(create_encoder("static")))
+    """Return the classifier of the static encoder, loaded on first use.
+
+    The encoder remembers a few prompts, no more: a policy's routes ask for the one that was just classified.
+    """
+    return Classifier(CachedEncoder(create_encoder("static"), size=_REMEMBERED))
 
 
 def classify(prompt: str) -> Classification:

@@ -73,11 +73,10 @@ class Ledger:
             places = self._places(charges, now_ms)
             cells, after = self._cells, []
             for charge, (start, _) in zip(charges, places, strict=True):
-                _, _, amount, most, _ = charge
                 used = total(cells, start)
-                if amount and used + amount > most:
+                if charge.amount and used + charge.amount > charge.most:
                     return Refusal(charge, used, self._wait(charge, start, used, now_ms))
-                after.append(used + amount)
+                after.append(used + charge.amount)
             entries, levels = [], []
             for charge, (start, bucket), used in zip(charges, places, after, strict=True):
                 if charge.amount:

@@ -128,10 +128,8 @@ def output_limit(payload: Mapping[str, Any], settings: QuotaSettings, role: Role
         if isinstance(value := payload.get(field), int) and not isinstance(value, bool) and value >= 0
     ]
     # Which of several fields counts is vLLM's to say: none is made shorter here.
-    asked = max(given) if given else settings.default_max_tokens
-    if asked is None or role.max_tokens is None:
-        return role.max_tokens if asked is None else asked
-    return min(asked, role.max_tokens)
+    asked = max(given, default=settings.default_max_tokens)
+    return min((bound for bound in (asked, role.max_tokens) if bound is not None), default=None)
 
 
 def estimate(path: str, payload: Mapping[str, Any], limit: int | None, context: int) -> Amount:

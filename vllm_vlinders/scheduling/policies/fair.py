@@ -6,7 +6,6 @@ import math
 from typing import Any, ClassVar
 
 from vllm_vlinders.lazy_heap import LazyHeap
-from vllm_vlinders.scheduling.bands import BANDS
 from vllm_vlinders.scheduling.ledger import Ledger, least_served
 from vllm_vlinders.scheduling.policies.base import Policy, Surroundings
 from vllm_vlinders.scheduling.ticket import Ticket
@@ -32,8 +31,7 @@ class Fair(Policy):
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
         self._bands = [
-            _Band(surroundings, ledger, number)
-            for number, (_, ledger) in enumerate(zip(BANDS, surroundings.ledgers, strict=True))
+            _Band(surroundings, ledger, number) for number, ledger in enumerate(surroundings.ledgers)
         ]
         self._highest: _Band | None = None
 
