@@ -2,9 +2,9 @@
 
     python benchmarks/throughput.py [--model NAME] [--rounds N] [--requests N]
 
-All servers run at the same time and are asked in turns by ``vllm bench serve``, so that what slows the machine slows
-all alike. Of each round counts how a server did beside stock in the same round; the median over the rounds is shown,
-and that of the processor time which the API server took, a request.
+All servers run at the same time and are asked in turns by ``vllm bench serve``, every other round in the opposite
+order, so that what slows the machine slows all alike. Of each round counts how a server did beside stock in the same
+round; the median over the rounds is shown, and that of the processor time which the API server took, a request.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def main() -> int:
     costs: dict[str, list[float]] = defaultdict(list)
     with contenders(model) as (urls, key), tempfile.NamedTemporaryFile() as report:
         for number in range(arguments.rounds + 1):
-            for contender, url in urls.items():
+            for contender in list(urls) if number % 2 else reversed(urls):
+                url = urls[contender]
                 before = processor_seconds(url)
                 rate = measure(url, key, model, requests, Path(report.name))
                 if number:  # the first round warms up

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,63}\Z")
 """What tenants and principals may be called."""
 NAME_RULE = "1 to 64 of the letters A-Z a-z 0-9 . _ @ / -, the first a letter or digit"
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """One caller.
 
     Attributes:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -47,8 +46,7 @@ def read_sizes(payload: Mapping[str, Any]) -> dict[str, int]:
     return sizes
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A principal, and what its role allows."""
 
     principal: Principal
@@ -58,7 +56,7 @@ class Grant:
     def has_ceilings(self) -> bool:
         """Whether the role limits how many answers there are, or how long they are."""
         role = self.role
-        return any(most is not None for most in (role.max_n, role.max_tokens, role.max_context))
+        return not (role.max_n is None and role.max_tokens is None and role.max_context is None)
 
     def check_path(self, path: str) -> None:
         """Check the right to call `path`, as the router sees it.

@@ -12,6 +12,7 @@ or more.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from vllm_vlinders.settings import BandName
@@ -33,6 +34,7 @@ BANDS = (
     Band("high", 91, 100),
     Band("urgent", 101, 1000),
 )
+_LOWEST = tuple(band.lowest for band in BANDS)
 
 
 def level(priority: int) -> float:
@@ -49,10 +51,7 @@ def level(priority: int) -> float:
 
 def band_of(priority: int) -> int:
     """Return the number of the band that holds `priority`; beyond the scale, of the nearest band."""
-    for number in range(len(BANDS) - 1, 0, -1):
-        if priority >= BANDS[number].lowest:
-            return number
-    return 0
+    return max(0, bisect_right(_LOWEST, priority) - 1)
 
 
 def reaches(band: int, priority: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from vllm_vlinders.errors import RequestError
@@ -58,7 +57,7 @@ async def _choose(routing: Routing, exchange: Exchange, payload: dict[str, Any])
     if chosen is not None:
         shape(payload, exchange.path, asked, chosen)
         if chosen.request_priority is not None:
-            exchange.context = replace(exchange.context, default_priority=chosen.request_priority)
+            exchange.context = exchange.context._replace(default_priority=chosen.request_priority)
     _tell(exchange, routed)
     exchange.on_finish.append(lambda: _count(routing, exchange))
     if decision.model in routing.upstreams:
@@ -88,7 +87,7 @@ def _tell(exchange: Exchange, routed: Routed) -> None:
     """Note the decision in the context, and for the headers of the answer."""
     chosen = routed.decision.route
     name = "default" if chosen is None else chosen.name
-    exchange.context = replace(exchange.context, route=name)
+    exchange.context = exchange.context._replace(route=name)
     name_model(exchange, routed.decision.model)
     exchange.response_headers += [
         (b"x-vlinders-route", name.encode("ascii", "backslashreplace")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 from vllm_vlinders.errors import RequestError
@@ -25,12 +24,12 @@ async def session(exchange: Exchange) -> None:
             _from_header(exchange, name) if kind == "header" else await _from_body(exchange, name, settings)
         )
         if found is not None:
-            exchange.context = replace(exchange.context, session=found)
+            exchange.context = exchange.context._replace(session=found)
             return
     if settings.derive_from_prefix:
         await _read(exchange, settings)
         if exchange.payload is not None:
-            exchange.context = replace(exchange.context, session=prefix_of(exchange.payload))
+            exchange.context = exchange.context._replace(session=prefix_of(exchange.payload))
 
 
 def _from_header(exchange: Exchange, name: str) -> str | None:

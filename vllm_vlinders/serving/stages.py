@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.scheduling.priority import HEADER, parse_priority
@@ -36,11 +35,10 @@ async def tag(exchange: Exchange) -> None:
     whole = active_settings()
     settings, trusted = whole.scheduler, whole.scheduler.trust_tenant_header and whole.auth is None
     if trusted and (tenant := _one(exchange, TENANT_HEADER, "invalid_tenant")) is not None:
-        exchange.context = replace(exchange.context, tenant=parse_tenant(tenant))
+        exchange.context = exchange.context._replace(tenant=parse_tenant(tenant))
     priority = _one(exchange, HEADER, "invalid_priority")
     limit = _one(exchange, DEADLINE_HEADER, "invalid_deadline")
-    exchange.context = replace(
-        exchange.context,
+    exchange.context = exchange.context._replace(
         priority=None if priority is None else parse_priority(priority),
         deadline=None if limit is None else time.monotonic() + parse_deadline(limit),
     )

@@ -9,8 +9,12 @@ from functools import lru_cache
 from hashlib import shake_128
 from struct import unpack
 
-NEVER_CROWDED = 4
-"""With so few requests a rank takes its sessions whatever the others have: the mean of next to none says nothing."""
+NEVER_CROWDED = 8
+"""With so few requests a rank takes its sessions whatever the others have.
+
+A step of a batch of eight takes hardly longer than one of four, and a session that spills has its whole prefix
+computed anew.
+"""
 _REMEMBERED = 65_536
 
 

@@ -82,6 +82,7 @@ class Plan:
                 if most is not None:
                     unit = _MONEY_UNIT if name in MONEY_LIMITS else 1
                     self._windows.append((subject, name, _amount_of(name), int(most * unit), window))
+        self._counts_money = any(kind == _MONEY for _, _, kind, _, _ in self._windows)
         self.counts_tokens = any(kind != _REQUESTS for _, _, kind, _, _ in self._windows)
         """Whether a limit is one of tokens, or of money, which they cost."""
 
@@ -94,7 +95,7 @@ class Plan:
 
     def windows(self, requests: int, amount: Amount, price: PriceSettings) -> list[Charge]:
         """Return the charges for `requests` that use `amount` at `price`."""
-        amounts = requests, amount.tokens, amount.cost(price)
+        amounts = requests, amount.tokens, amount.cost(price) if self._counts_money else 0
         return [
             Charge(subject, name, amounts[kind], most, window)
             for subject, name, kind, most, window in self._windows
@@ -122,14 +123,16 @@ def money(amount: int) -> float:
 
 def output_limit(payload: Mapping[str, Any], settings: QuotaSettings, role: RoleSettings) -> int | None:
     """Return the most tokens that one answer may have; None: as many as fit."""
-    given = [
-        int(value)
-        for field in MAX_TOKENS_FIELDS
-        if isinstance(value := payload.get(field), int) and not isinstance(value, bool) and value >= 0
-    ]
-    # Which of several fields counts is vLLM's to say: none is made shorter here.
-    asked = max(given, default=settings.default_max_tokens)
-    return min((bound for bound in (asked, role.max_tokens) if bound is not None), default=None)
+    asked = None
+    for field in MAX_TOKENS_FIELDS:
+        value = payload.get(field)
+        # Which of several fields counts is vLLM's to say: none is made shorter here.
+        if type(value) is int and value >= 0 and (asked is None or value > asked):  # True is no number
+            asked = value
+    if asked is None:
+        asked = settings.default_max_tokens
+    most = role.max_tokens
+    return asked if most is None or (asked is not None and asked < most) else most
 
 
 def estimate(path: str, payload: Mapping[str, Any], limit: int | None, context: int) -> Amount:
