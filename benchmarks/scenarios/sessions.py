@@ -16,7 +16,7 @@ from scenarios.conversations import HIT_RATE, LATER_TTFT, NOISE_RATE
 from scenarios.two_ranks import SKEW
 
 CASES = (
-    *("sessions", "sessions_noise_4", "sessions_noise_8", "sessions_wide"),
+    *("sessions", "sessions_noise_4", "sessions_noise_8", "sessions_uneven", "sessions_wide"),
     *("two_ranks", "two_ranks_noise_8"),
 )
 CONTENDERS = ("stock fcfs", "ours")

@@ -51,11 +51,12 @@ class Chain:
     worth: float = 0.0
 
 
-def worth(used: float, turns: int, tokens: int, fade_seconds: float) -> float:
-    """Return what keeping a chain is worth, a logarithm: chance of a return times cost of its last block.
+def worth(used: float, turns: int, tokens: int, pause: float) -> float:
+    """Return what keeping a chain is worth, a logarithm: odds of a return times cost of its last block.
 
-    The chance is Laplace's rule of succession on the turns so far (a session that has come back every
-    time is likely to do so again), and fades by e in `fade_seconds` since it was used. All fade alike, so the
+    After n turns the odds of another one are n to 1 by Laplace's rule of succession: a session that has come
+    back every time is likely to do so again. The longer it stays away the less likely: that one which comes back
+    has not done so yet falls by e in each mean pause, and by Bayes' rule so do the odds. All fall alike, so the
     order of two chains never changes until one of them is used: the present moment cancels out. To compute
     a block again costs the more the longer the prefix is that it attends to: in a transformer of hidden
     size h, attention costs as much as all else at a length of 6h tokens.
@@ -64,10 +65,9 @@ def worth(used: float, turns: int, tokens: int, fade_seconds: float) -> float:
         used: when it was last used, in seconds.
         turns: how many requests of the session have ended; 1 or more.
         tokens: the length of the prefix.
-        fade_seconds: in which the chance of a return falls by e.
+        pause: the mean pause of sessions that come back, in seconds.
     """
-    chance = turns / (turns + 1)
-    return used / fade_seconds + math.log(chance * (1 + tokens / _TOKENS_OF_DOUBLE_COST))
+    return used / pause + math.log(turns * (1 + tokens / _TOKENS_OF_DOUBLE_COST))
 
 
 @dataclass(slots=True, eq=False)

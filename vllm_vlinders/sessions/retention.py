@@ -12,12 +12,13 @@ from typing import Literal
 
 from vllm_vlinders.lazy_heap import LazyHeap
 from vllm_vlinders.sessions.chain import Block, Chain, Session, Shelf, worth
+from vllm_vlinders.sessions.pauses import Pauses
 
 Reason = Literal["room", "budget", "tenant_budget", "branches", "expired", "reset", "lost"]
 MOST_CHAINS = 4
 """Of one session: an agent run that branches keeps so many prefixes."""
-_FADES = 4
-"""The chance of a return falls by e, so many times in the time to live."""
+_PAUSES_TO_LIVE = 8
+"""Before any session has come back, a pause is taken to be this part of the time to live."""
 
 
 class Retention:
@@ -50,6 +51,7 @@ class Retention:
         self._chains: LazyHeap[Chain] = LazyHeap()  # the least worth first
         self._shelves: dict[str, Shelf] = {}
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._pauses = Pauses(ttl_seconds / _PAUSES_TO_LIVE)
 
     @property
     def held(self) -> int:
@@ -91,16 +93,16 @@ class Retention:
         session = self._sessions.get(name)
         if session is None:
             session = self._sessions[name] = Session(name, tenant)
+        elif self._pauses.note(now - session.used):
+            self._weigh_all()
         self._sessions.move_to_end(name)
         session.turns += 1
         session.used = now
         chain = self._extend(session, blocks)
-        chain.worth = worth(now, session.turns, len(chain.blocks) * self._block_tokens, self._ttl / _FADES)
-        shelf = self._shelves[tenant]
-        shelf.chains.push(chain, chain.worth)
-        self._chains.push(chain, chain.worth)
+        self._weigh(chain)
         while len(session.chains) > MOST_CHAINS:
             released += self._drop(session.chains[0], "branches")
+        shelf = self._shelves[tenant]
         while (above := len(shelf.holds) - self._tenant_most) > 0:
             released += self._cut(shelf.chains.first(), above, "tenant_budget")
         while (above := len(self._holds) - self.most) > 0:
@@ -163,6 +165,17 @@ class Retention:
                 if place is not None:
                     released += self._cut(chain, len(chain.blocks) - place, "lost")
         return released
+
+    def _weigh(self, chain: Chain) -> None:
+        session, tokens = chain.session, len(chain.blocks) * self._block_tokens
+        chain.worth = worth(session.used, session.turns, tokens, self._pauses.mean)
+        self._shelves[session.tenant].chains.push(chain, chain.worth)
+        self._chains.push(chain, chain.worth)
+
+    def _weigh_all(self) -> None:
+        for session in self._sessions.values():
+            for chain in session.chains:
+                self._weigh(chain)
 
     def _extend(self, session: Session, blocks: Sequence[Block]) -> Chain:
         """Hold `blocks`, by one of the chains of `session` if they continue or repeat it."""
