@@ -72,6 +72,14 @@ def test_keeping_the_blocks_of_a_turn_that_adds_8(benchmark: Any, prefix: int) -
     benchmark.pedantic(retention.keep, setup=next_turn, rounds=300)
 
 
+def test_weighing_2000_sessions_anew(benchmark: Any) -> None:
+    """Happens when the mean pause has moved by half: once in some hundred turns at the most."""
+    retention, numbers = Retention(32_000, 32_000, 1000, 16), count()
+    for number in range(2000):
+        retention.keep(f"s{number}", "t", [Block(next(numbers)) for _ in range(16)], float(number) / 10)
+    benchmark(retention._weigh_all)
+
+
 @pytest.mark.parametrize("wrapped", [False, True], ids=["vLLM's alone", "ours"])
 def test_a_step_without_sessions(benchmark: Any, wrapped: bool) -> None:
     """Handing out a block and taking back four, as a decode step of a few requests does."""

@@ -12,8 +12,8 @@ from struct import unpack
 NEVER_CROWDED = 8
 """With so few requests a rank takes its sessions whatever the others have.
 
-A step of a batch of eight takes hardly longer than one of four, and a session that spills has its whole prefix
-computed anew.
+The mean of next to none says nothing; and what a spill costs is certain, a whole prefix computed anew, where the
+requests of a small batch share one reading of the weights.
 """
 _REMEMBERED = 65_536
 

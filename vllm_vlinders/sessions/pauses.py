@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-_MOST_REMEMBERED = 64
+_MOST_REMEMBERED = 512
 _SHORTEST_SECONDS = 0.1
-_STEP = 1.25
+_STEP = 1.5
 
 
 class Pauses:
-    """The mean pause, as far as it is remembered.
+    """The mean pause; of so many latest ones that it stands still while their lengths merely vary.
 
     Args:
         assumed: what counts as the first one, in seconds.
 
     Attributes:
-        mean: in seconds. It moves only when the true one has moved by a quarter: what is computed with it
-            holds until then.
+        mean: in seconds. It moves only when the true one has moved by half: what is computed with it holds
+            until then.
     """
 
     def __init__(self, assumed: float) -> None:
