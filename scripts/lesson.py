@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 from vllm_vlinders.routing.exemplars import Exemplar, code_requests, snippets, written_prompts
 
@@ -11,14 +12,78 @@ CUTS_PER_SNIPPET = 4
 OPENINGS = (
     "hi, ", "hello ", "please ", "can you ", "hey ", "could you please ", "I need help. ", "Hi there! ", "ok now ",
 )  # fmt: skip
+LISTS_PER_KIND = 60
+"""How many lists are put together from short prompts of one kind, such as easy sums."""
+LISTED_KINDS = (
+    ("simple_qa", False), ("math", False), ("math", True), ("code_explanation", False), ("code_generation", False),
+)  # fmt: skip
+HEADINGS = ("", "", "", "questions:\n", "please:\n", "homework\n\n")
+BREAKS = ("\n", "\n", "\n\n")
+BRIEF = 70
+LEAST_ITEMS = 3
+ENUMERATION = re.compile(
+    r"(?P<head>.{8,}?(?::|\uff1a|\b(?:with|for|about|including|covering|such as|con|sobre|avec|mit|com|\u0441)\b))"
+    r"\s*(?P<items>[^,:]+(?:,[^,:]+){2,})$"
+)
+SEPARATOR = re.compile(r",\s*(?:and\s+|or\s+)?|\s+(?:and|und|et|y|e|\u0438)\s+(?=[^,]*$)|[\u3001\uff0c]")
+MARKS = ("- ", "- ", "* ", "\u2022 ", "{}. ", "{}. ", "{}) ")
 CLOSINGS = (".", "?", "??", " please", " thanks", "...")
 
 
 def lesson(rng: random.Random, variants: int = 2) -> list[Exemplar]:
-    """Return all that is learnt from: the written prompts, hasty variants of each, and prompts about code."""
+    """Return all that is learnt from: the written prompts, hasty variants and lists of them, and prompts about code."""
     written = written_prompts()
     varied = [Exemplar(hasty(e.prompt, rng), e.category, e.complex) for e in written for _ in range(variants)]
-    return written + varied + about_code(rng)
+    return written + varied + as_lists(written, rng) + about_code(rng)
+
+
+def as_lists(written: list[Exemplar], rng: random.Random) -> list[Exemplar]:
+    """Return what enumerates something as a list of lines, and lists of short prompts of one kind.
+
+    A list asks for as much as the sentence that it stands for.
+    """
+    made = []
+    for exemplar in written:
+        if parts := enumerated(exemplar.prompt):
+            head, items = parts
+            for _ in range(2):
+                prompt = f"{head}{rng.choice(('', ':', ':'))}{rng.choice(BREAKS)}{listed(items, rng)}"
+                made.append(Exemplar(prompt, exemplar.category, exemplar.complex))
+    for category, hard in LISTED_KINDS:
+        short = [e.prompt for e in written if (e.category, e.complex) == (category, hard) and brief(e.prompt)]
+        for _ in range(LISTS_PER_KIND):
+            items = rng.sample(short, rng.randint(2, 4))
+            made.append(Exemplar(rng.choice(HEADINGS) + listed(items, rng), category, hard))
+    return made
+
+
+def enumerated(prompt: str) -> tuple[str, list[str]] | None:
+    """Return what comes before an enumeration, and its items; None of a prompt without one.
+
+    "A bot with a menu, prices and a cart" has three items; so have three sentences behind a first one.
+    """
+    if "\n" in prompt or any(sign in prompt for sign in "{};="):
+        return None
+    if match := ENUMERATION.match(prompt):
+        items = [item.strip(" .?!") for item in SEPARATOR.split(match["items"])]
+        items = [item for item in items if item]
+        if len(items) >= LEAST_ITEMS:
+            return match["head"].rstrip(" :,"), items
+    sentences = re.split(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])", prompt)
+    sentences = [sentence for sentence in sentences if sentence.strip()]
+    return (sentences[0].rstrip(" .:"), sentences[1:]) if len(sentences) > LEAST_ITEMS else None
+
+
+def listed(items: list[str], rng: random.Random) -> str:
+    """Return the items, one a line, behind bullets or numbers."""
+    mark = rng.choice(MARKS)
+    between = "\n\n" if chance(rng, 0.1) else "\n"
+    return between.join(mark.format(number) + item for number, item in enumerate(items, 1))
+
+
+def brief(prompt: str) -> bool:
+    """Say whether a prompt is short enough to be one item among others."""
+    return "\n" not in prompt and len(prompt) < BRIEF
 
 
 def about_code(rng: random.Random) -> list[Exemplar]:

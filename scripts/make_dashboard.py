@@ -29,6 +29,7 @@ def of_vllm(name: str) -> str:
 TENANTS = 'tenant=~"$tenant"'
 REQUESTS = f"rate(vlinders_requests_total{{{TENANTS}}}[{EVERY}])"
 TOKENS = f"rate(vlinders_tokens_total{{{TENANTS}}}[{EVERY}])"
+TOKENS_ONCE = f'rate(vlinders_tokens_total{{kind!="cached",{TENANTS}}}[{EVERY}])'  # cached: part of prompt
 ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "Service": [
         ("Requests by status", "reqps", {"{{status}}": f"sum by (status) ({REQUESTS})"}),
@@ -54,7 +55,7 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     ],
     "Tenants": [
         ("Requests", "reqps", {"{{tenant}}": f"sum by (tenant) ({REQUESTS})"}),
-        ("Tokens per second", "short", {"{{tenant}}": f"sum by (tenant) ({TOKENS})"}),
+        ("Tokens per second", "short", {"{{tenant}}": f"sum by (tenant) ({TOKENS_ONCE})"}),
         ("Waiting in the queue, p95", "s", {"{{tenant}}": quantile("vlinders_queue_seconds", 0.95, "tenant")}),
         ("Refused by quotas", "reqps", {
             "{{tenant}}: {{limit}}":

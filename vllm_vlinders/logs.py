@@ -158,7 +158,16 @@ class Level:
 
 def follow_level() -> None:
     """Let vLLM's logger of this process follow the level once it is set at run time; until then it is vLLM's."""
-    the_level().changed.append(lambda level: logging.getLogger("vllm").setLevel(level.upper()))
+    the_level().changed.append(_set_vllms_level)
+
+
+def _set_vllms_level(level: str) -> None:
+    """Set the level of vLLM's logger, and let its handlers write what passes; not those for errors alone."""
+    logger = logging.getLogger("vllm")
+    logger.setLevel(level.upper())
+    for handler in logger.handlers:
+        if handler.level < logging.ERROR:
+            handler.setLevel(logging.NOTSET)
 
 
 @cache

@@ -71,14 +71,22 @@ class FileSink:
         if self._most_bytes is None or os.fstat(self._descriptor).st_size < self._most_bytes:
             return
         with contextlib.suppress(OSError):
-            # Who holds the lock on the old file renames it; the next one finds another file at the path.
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
-                for number in range(self._kept - 1, 0, -1):
-                    with contextlib.suppress(FileNotFoundError):
-                        self._old(number).rename(self._old(number + 1))
-                self._path.rename(self._old(1))
+            # Who holds the lock on the old file renames it; the others write on, and follow a little later.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                self._rename()
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._follow()
+
+    def _rename(self) -> None:
+        """Rename the file and the old ones, unless the file at the path is another one already."""
+        if not os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+            return
+        for number in range(self._kept - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._old(number).rename(self._old(number + 1))
+        self._path.rename(self._old(1))
 
     def _old(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")

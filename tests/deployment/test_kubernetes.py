@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from functools import cache
@@ -237,6 +238,18 @@ def test_what_the_adapter_asks_prometheus_is_promql(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("folder", ["overlays/one-gpu", "overlays/replicas"])
+def test_the_rules_ask_for_the_job_that_the_monitor_names(folder: str) -> None:
+    """Without a name of its own a job is called as the Service is."""
+    asked = set(re.findall(r'job="(\w+)"', (ROOT / "docker" / "prometheus" / "rules.yml").read_text()))
+    endpoints = of_kind(folder, "ServiceMonitor")["spec"]["endpoints"]
+
+    assert len(asked) == 1
+    for endpoint in endpoints:
+        changes = {one["targetLabel"]: one["replacement"] for one in endpoint.get("relabelings", ())}
+        assert {changes.get("job")} == asked
 
 
 def test_ray_s_nodes_have_our_image_and_settings() -> None:

@@ -78,6 +78,18 @@ def test_doctor_gives_a_fix_for_each_problem(tmp_path: Path) -> None:
     assert "has no feature 'speed'" in problems["patches"]["found"]
 
 
+def test_route_knows_what_a_role_may_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLINDERS_ROUTING__MODELS", "{tiny: {cost: 1}, code: {cost: 5}}")
+    monkeypatch.setenv("VLINDERS_AUTH__ROLES__INTERN__MODELS", "[code]")
+    for role, model in ((["--role", "intern"], "code"), (["--role", "user"], "tiny"), ([], "tiny")):
+        assert main(["route", "What is the capital of France?", "--json", *role]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["model"] == model
+    assert main(["route", "x", "--role", "boss"]) == 1
+    assert "--role: there is no role 'boss'; there are admin, intern" in capsys.readouterr().err
+
+
 def test_route_says_what_is_wrong(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +99,7 @@ def test_route_says_what_is_wrong(
     assert main(["route", "x", "--requirements", "quality=best"]) == 2
     assert "quality may be low, medium, high" in capsys.readouterr().err
     assert main(["route", "x", "--requirements", "model=other"]) == 1
+    assert "no model 'other' to choose" in capsys.readouterr().err
     assert main(["route", "x", "--explain"]) == 0
     assert "score of simple_qa" in capsys.readouterr().out
     monkeypatch.setenv("VLINDERS_ROUTING__DEFAULT", "big")

@@ -60,6 +60,30 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
         load_settings({"VLINDERS_CONFIG": str(path)})
 
 
+def test_a_key_that_is_given_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "vlinders.yaml"
+    path.write_text("routing:\n  models:\n    tiny: {cost: 1}\n    code: {cost: 2}\n    code: {cost: 5}\n")
+    with pytest.raises(SettingsError, match=r"routing\.models\.code: given twice in .*lines 4 and 5"):
+        load_settings({"VLINDERS_CONFIG": str(path)})
+
+
+def test_what_yaml_names_twice_itself_is_no_key_that_is_given_twice(tmp_path: Path) -> None:
+    path = tmp_path / "vlinders.yaml"
+    limits = "&a {tokens_per_minute: 5}", "&b {requests_per_minute: 5}"
+    path.write_text(
+        f"auth: {{}}\nquotas:\n  tenants:\n    one: {limits[0]}\n    two: {limits[1]}\n"
+        "    three:\n      <<: *a\n      <<: *b\n"
+    )
+    found = load_settings({"VLINDERS_CONFIG": str(path)}).quotas.tenants["three"]
+    assert (found.tokens_per_minute, found.requests_per_minute) == (5, 5)
+    path.write_text("routing: &x {models: *x}\n")
+    with pytest.raises(SettingsError):
+        load_settings({"VLINDERS_CONFIG": str(path)})
+    path.write_text("quotas: {tenants: {}, tenants: {}}\n")
+    with pytest.raises(SettingsError, match="quotas.tenants: given twice"):
+        load_settings({"VLINDERS_CONFIG": str(path)})
+
+
 def test_other_variables_of_the_prefix_are_no_settings(tmp_path: Path) -> None:
     path = tmp_path / "vlinders.yaml"
     path.write_text("scheduler:\n  # nothing yet\n")

@@ -13,6 +13,7 @@ from vllm_vlinders.auth.store import KeyStore
 from vllm_vlinders.errors import StoreError
 
 _NOTE_USES_SECONDS = 30.0
+_SILENT_POLLS, _SILENT_SECONDS = 10, 10.0
 
 
 class KeyDirectory:
@@ -42,22 +43,20 @@ class KeyDirectory:
         self.problem: str | None = None
         self._pepper = pepper
         self._upto = 0
-        self._noted = self._refreshed = time.time()
+        self._noted, self._refreshed = time.time(), time.monotonic()
+        self._silent_seconds = _SILENT_POLLS * poll_seconds + _SILENT_SECONDS
         self._on_state = on_state
         self._lock = threading.Lock()
         self._take_over()
-        self._poller = Poller("vlinders-keys", poll_seconds, self.refresh)
+        self._poller = Poller("vlinders-keys", poll_seconds, self.refresh, self._end)
 
     def start(self) -> None:
         """Begin to follow the store."""
         self._poller.start()
 
     def stop(self) -> None:
-        """Cease to follow the store, and note the last uses."""
+        """Cease to follow the store, and note the last uses; a store that says nothing is not waited for."""
         self._poller.stop()
-        self._noted = 0
-        self.refresh()
-        self.store.close()
 
     def refresh(self) -> None:
         """Take over what has changed; a problem is noted and changes nothing."""
@@ -69,20 +68,24 @@ class KeyDirectory:
         except Exception as error:  # noqa: BLE001 -- whatever a driver raises, the last good state stays
             self._set_problem(f"the key store cannot be read: {type(error).__name__}")
         else:
-            self._refreshed = time.time()
+            self._refreshed = time.monotonic()
             self._set_problem(None)
 
     def status(self) -> dict[str, Any]:
         """Return what operators want to know, JSON-serialisable."""
+        ago = time.monotonic() - self._refreshed
+        silence = f"the key store has not answered for {ago:.0f} seconds"
         return {
             "keys": len(self.index),
-            "store": "ok" if self.problem is None else self.problem,
-            "last_read_seconds_ago": round(time.time() - self._refreshed, 1),
+            "store": self.problem or (silence if ago > self._silent_seconds else "ok"),
+            "last_read_seconds_ago": round(ago, 1),
         }
 
     def _take_over(self) -> None:
+        """Put into the index what has changed; all there is after a problem, whatever it was."""
         with self._lock:
-            changes = self.store.changes(self._upto)
+            upto, self._upto = self._upto, 0
+            changes = self.store.changes(upto)
             index = self.index
             if changes.complete:
                 index = KeyIndex(self._pepper)
@@ -101,7 +104,13 @@ class KeyDirectory:
             if self.index.used.get(key_id) == at:
                 del self.index.used[key_id]
 
+    def _end(self) -> None:
+        self._noted = 0
+        self.refresh()
+        self.store.close()
+
     def _set_problem(self, problem: str | None) -> None:
-        if (problem is None) != (self.problem is None):
-            self._on_state(problem)
+        changed = (problem is None) != (self.problem is None)
         self.problem = problem
+        if changed:
+            self._on_state(problem)

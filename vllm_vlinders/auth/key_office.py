@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vllm_vlinders.auth.audit import Audit
-from vllm_vlinders.auth.keys import KeyRecord, Pepper, make_key
+from vllm_vlinders.auth.keys import KEY_ID, KeyRecord, Pepper, make_key
+from vllm_vlinders.auth.moments import LATEST
 from vllm_vlinders.auth.principal import NAME, NAME_RULE
 from vllm_vlinders.auth.store.base import KeyStore
 from vllm_vlinders.errors import KeyRequestError
@@ -16,6 +18,7 @@ from vllm_vlinders.settings import AuthSettings
 
 DEFAULT_OVERLAP = 24 * 3600.0
 _LONGEST_LABEL = 200
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,16 @@ class KeyOffice:
         """Make a key that replaces another one; both count for `overlap` seconds.
 
         Raises:
-            KeyRequestError: there is no such key, it does not count any more, or the store is read-only.
+            KeyRequestError: there is no such key, it does not count any more or is revoked meanwhile, or the
+                store is read-only.
             StoreError: the store does not answer.
         """
         old, now = self.get(key_id), self._clock()
         if old.state(now) in ("revoked", "expired"):
             raise KeyRequestError(f"key {key_id} is {old.state(now)}; create a new one", "key")
-        if not 0 <= overlap < float("inf"):
-            raise KeyRequestError(f"overlap: {overlap!r} is not a number of seconds from 0", "overlap")
+        if not 0 <= overlap < LATEST - now:
+            message = f"overlap: {overlap!r} is not a number of seconds from 0 to the year 9998"
+            raise KeyRequestError(message, "overlap")
         new_id, key = make_key()
         digest = self._pepper.digest(key).hex()
         new = replace(old, id=new_id, digest=digest, created=now, last_used=None)
@@ -148,7 +153,7 @@ class KeyOffice:
         Raises:
             KeyRequestError: there is none of that id.
         """
-        record = self._store.get(key_id)
+        record = self._store.get(key_id) if KEY_ID.match(key_id) else None
         if record is None:
             raise KeyRequestError(f"there is no key with the id {key_id[:64]!r}", "key", missing=True)
         return record
@@ -170,10 +175,12 @@ class KeyOffice:
             raise KeyRequestError(f"role: {record.role!r:.80} is not known; allowed are {known}", "role")
         if not isinstance(record.label, str) or len(record.label) > _LONGEST_LABEL:
             raise KeyRequestError(f"label: give a text of at most {_LONGEST_LABEL} characters", "label")
+        if _NOT_STORABLE.search(record.label):
+            raise KeyRequestError("label: give a text without NUL and without lone surrogates", "label")
         for field, moment in (("not_before", record.not_before), ("expires", record.expires)):
             number = isinstance(moment, int | float) and not isinstance(moment, bool)
-            if moment is not None and not (number and 0 <= moment < float("inf")):
-                raise KeyRequestError(f"{field}: give seconds since 1970", field)
+            if moment is not None and not (number and 0 <= moment < LATEST):
+                raise KeyRequestError(f"{field}: give a moment of the years 1970 to 9998", field)
         if record.expires is not None and record.expires <= max(record.not_before or 0, record.created):
             raise KeyRequestError("expires: give a moment to come, after not_before", "expires")
 

@@ -113,7 +113,7 @@ class KeyIndex:
     @property
     def records(self) -> dict[str, KeyRecord]:
         """All records, by id."""
-        return {key_id: known.record for key_id, known in self._known.items()}
+        return {key_id: known.record for key_id, known in self._known.copy().items()}
 
     def put(self, record: KeyRecord) -> None:
         """Add `record`, or put it in the place of the one of its id."""

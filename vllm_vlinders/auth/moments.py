@@ -11,6 +11,8 @@ from vllm_vlinders.errors import KeyRequestError
 
 _DURATION = re.compile(r"^(\d{1,6})([smhd])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+"""All moments are before it, so that each can be written."""
 _MOMENTS = ("created", "not_before", "expires", "revoked", "last_used")
 _FORMS = "a duration from now such as 90s, 15m, 12h or 30d, or a moment such as 2027-01-31T00:00:00Z"
 
@@ -61,4 +63,8 @@ def describe(record: KeyRecord, now: float) -> dict[str, Any]:
 
 
 def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        written = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return str(moment)  # that of a record which somebody else has written
+    return written.replace("+00:00", "Z")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from vllm_vlinders.auth.keys import redact
 from vllm_vlinders.auth.principal import Principal
 from vllm_vlinders.errors import RequestError
-from vllm_vlinders.settings import RoleSettings
+from vllm_vlinders.settings import AuthSettings, RoleSettings
 
 LORA_PATHS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/*")
 OWN_USAGE = "/vlinders/usage"
@@ -20,12 +20,32 @@ MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _MANAGEMENT = "/vlinders/*"
 _ANSWERS_FIELDS = ("n", "best_of")
 _NUMBER = TypeAdapter(int)
+_LONGEST_REMEMBERED = 256
 
 
-@lru_cache(maxsize=8192)
 def matches(patterns: tuple[str, ...], name: str) -> bool:
     """Tell whether one of `patterns` matches `name`; upper and lower case differ."""
+    # Clients choose names: long ones are not remembered, so that memory has a bound.
+    return (_remembered if len(name) <= _LONGEST_REMEMBERED else _matches)(patterns, name)
+
+
+def _matches(patterns: tuple[str, ...], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+_remembered = lru_cache(maxsize=8192)(_matches)
+
+
+def models_of(auth: AuthSettings, name: str) -> Callable[[str], bool]:
+    """Return what tells whether the role of that name allows a model.
+
+    Raises:
+        LookupError: there is no such role.
+    """
+    role = auth.role(name)
+    if role is None:
+        raise LookupError(f"there is no role {name[:80]!r}; there are {', '.join(auth.role_names())}")
+    return lambda model: matches(role.models, model)
 
 
 def read_sizes(payload: Mapping[str, Any]) -> dict[str, int]:

@@ -28,7 +28,7 @@ def fetch_jwks(url: str) -> Any:
     """Return the JSON document at `url`.
 
     Raises:
-        OSError, ValueError: it cannot be had, or is none.
+        OSError, ValueError, HTTPException: it cannot be had, or is none.
     """
     with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as answer:  # noqa: S310 -- the settings allow http and https alone
         return json.loads(answer.read(_LARGEST_JWKS))
@@ -75,7 +75,7 @@ class TokenVerifier:
             self._tried = time.monotonic()
             try:
                 keys = self._usable(self._fetch(self._settings.jwks_url))
-            except (OSError, ValueError, jwt.PyJWTError) as error:
+            except Exception as error:  # noqa: BLE001 -- whatever a provider sends, the last good keys stay
                 self.problem = f"auth.jwt.jwks_url: the keys cannot be fetched: {type(error).__name__}"
                 return
             self._keys, self._verified = keys, {}
@@ -153,7 +153,8 @@ class TokenVerifier:
         tenant = _first(_claim(claims, settings.claims.tenant), settings.default_tenant)
         given = _claim(claims, settings.claims.role)
         names = given if isinstance(given, list) else [given]
-        mapped = [settings.roles.get(name, name) for name in names if isinstance(name, str)]
+        texts = [name for name in names if isinstance(name, str)]
+        mapped = [settings.roles.get(name) for name in texts] if settings.roles else texts
         known = [role for role in mapped if role in self._roles]
         role = known[0] if known else (settings.default_role if given is None else None)
         if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_SUBJECT:

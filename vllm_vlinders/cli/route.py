@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vllm_vlinders.auth.roles import models_of
 from vllm_vlinders.cli.output import print_json, print_table
 from vllm_vlinders.errors import SettingsError
-from vllm_vlinders.settings import load_settings
+from vllm_vlinders.settings import AuthSettings, load_settings
 
 _COLUMNS = ("prompt", "model", "route", "reason", "category", "complexity")
 _PARTS = ("model", "quality", "fit", "cost", "speed", "load", "session", "total")
@@ -37,7 +38,8 @@ def route(arguments: argparse.Namespace) -> int:
     from vllm_vlinders.routing import SemanticRouter
     from vllm_vlinders.routing.requirements import parse_header
 
-    section = load_settings().routing
+    settings = load_settings()
+    section = settings.routing
     if section is None:
         raise SettingsError(
             "routing: this section is not set; name models in VLINDERS_CONFIG, see docs/routing.md"
@@ -45,15 +47,21 @@ def route(arguments: argparse.Namespace) -> int:
     router = SemanticRouter.of_settings(section)
     given = parse_header(arguments.requirements)
     words = {name: word for name, word in given.levels.model_dump().items() if word is not None}
+    may_use = _models_of(settings.auth, arguments.role, router.models)
     found = []
     for argument in arguments.prompts:
         prompt = sys.stdin.read() if argument == "-" else argument
         try:
             decision = router.explain(
-                prompt, words, preference=given.model, tenant=arguments.tenant, role=arguments.role
+                prompt,
+                words,
+                preference=given.model,
+                tenant=arguments.tenant,
+                role=arguments.role,
+                may_use=may_use,
             )
         except LookupError as error:
-            raise SettingsError(f"--requirements: {error.args[0]}") from None
+            raise SettingsError(str(error.args[0])) from None
         found.append({"prompt": prompt, **decision})
     if arguments.json:
         print_json(found)
@@ -63,6 +71,21 @@ def route(arguments: argparse.Namespace) -> int:
         for decision in found:
             _explain(decision)
     return 0
+
+
+def _models_of(auth: AuthSettings | None, name: str | None, models: Iterable[str]) -> list[str]:
+    """Return which of `models` a role may use: without authentication or a role, all.
+
+    Raises:
+        SettingsError: there is no such role.
+    """
+    if auth is None or name is None:
+        return list(models)
+    try:
+        may_use = models_of(auth, name)
+    except LookupError as error:
+        raise SettingsError(f"--role: {error.args[0]}") from None
+    return [model for model in models if may_use(model)]
 
 
 def _row(decision: Mapping[str, Any]) -> dict[str, str]:

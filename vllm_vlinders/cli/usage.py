@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         print(as_csv(found), end="")
         return 0
-    summary = report(found, lost, days, settings)
+    summary = report(found, lost, days, settings if arguments.tenant is None else None)
     if arguments.json:
         print_json(summary)
     else:

@@ -127,6 +127,7 @@ class Prover:
             "PYTHONPATH": os.pathsep.join([variables["PYTHONPATH"], str(folder / "site")]),
             "HF_HUB_CACHE": str(folder / "hub"),
             "OMP_NUM_THREADS": "1",
+            "VLINDERS_SCHEDULER__BODY_PRIORITY": "vllm",  # the scale that they speak
         }
         return start_pytest(
             f"vLLM {runnable.version}, its own tests, {kind}",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vllm_vlinders.metrics.families import Family
+from vllm_vlinders.metrics.families import SECONDS, Family
 
 GAP_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5, 5, 10)
 """Upper bounds of the buckets of times between tokens."""
+QUEUE_SECONDS = (*SECONDS, 1200, 3600, 7200)
+"""Upper bounds of the buckets of times in the queue."""
 DECISION_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1)
 """Upper bounds of the buckets of times that a decision of the router takes."""
 
@@ -57,6 +59,7 @@ QUEUE = Family(
     "histogram",
     "From the engine core's queue to the first step, on its clock.",
     ("tenant", "band"),
+    buckets=QUEUE_SECONDS,
 )
 PREEMPTIONS = Family(
     "vlinders_preemptions_total",

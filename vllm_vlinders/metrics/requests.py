@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vllm_vlinders.metrics import catalogue, families
 from vllm_vlinders.metrics.labels import NONE, LabelValues
-from vllm_vlinders.settings import MetricsSettings, PriceSettings, QuotaSettings, Settings
+from vllm_vlinders.settings import MetricsSettings, QuotaSettings, Settings
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
@@ -31,11 +31,12 @@ class Who(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Tokens of one request; `cached` are part of `prompt`."""
+    """Tokens of one request, and what they cost; `cached` are part of `prompt`."""
 
     prompt: int = 0
     cached: int = 0
     completion: int = 0
+    cost: float = 0.0
 
 
 class Times(NamedTuple):
@@ -72,7 +73,7 @@ class _Times:
         if times.first_token is not None:
             families.observe(self.first_token, families.SECONDS, times.first_token)
         for seconds in times.queued:
-            families.observe(self.queue, families.SECONDS, seconds)
+            families.observe(self.queue, catalogue.QUEUE_SECONDS, seconds)
         if times.gaps:
             families.observe_many(self.inter_token, times.gaps, times.gap_seconds)
 
@@ -90,7 +91,7 @@ class _Usage:
         )
         self._cost = families.counter(catalogue.COST, names).labels(tenant, model, *values) if costs else None
 
-    def add(self, tokens: Tokens, price: PriceSettings) -> None:
+    def add(self, tokens: Tokens) -> None:
         if tokens.prompt:
             self._prompt.inc(tokens.prompt)
         if tokens.cached:
@@ -98,7 +99,7 @@ class _Usage:
         if tokens.completion:
             self._completion.inc(tokens.completion)
         if self._cost is not None:
-            self._cost.inc(price.cost(tokens.prompt, tokens.completion))
+            self._cost.inc(tokens.cost)
 
 
 class Recorder:
@@ -106,7 +107,7 @@ class Recorder:
 
     Args:
         settings: of metrics.
-        quotas: what tokens cost.
+        quotas: whether tokens cost anything.
         tenants: the names of tenants that have their place from the start.
         folder: where the processes of a server share the values of labels; None: this process keeps its own.
     """
@@ -117,7 +118,7 @@ class Recorder:
         def values(most: int, name: str, reserved: Sequence[str] = ()) -> LabelValues:
             return LabelValues(most, reserved, folder / name if folder else None)
 
-        self._quotas = quotas
+        self._costs = bool(quotas.prices)
         self._labels = settings.labels
         self._tenants = values(settings.max_tenants, "tenants", tenants)
         self._models = values(_MOST_MODELS, "models")
@@ -149,14 +150,14 @@ class Recorder:
         if series is None:
             series = self._series[key] = self._open(tenant, model, who, status, more)
         if tokens.prompt or tokens.completion:
-            self._usage_of(tenant, model, more).add(tokens, self._quotas.price_of(who.model))
+            self._usage_of(tenant, model, more).add(tokens)
         series[1].observe(times)
         series[0].inc()
 
     def add_tokens(self, who: Who, tokens: Tokens) -> None:
         """Count tokens, and what they cost."""
         tenant, model, more = self.tenant(who.tenant), self._model(who.model), self._principal(who)
-        self._usage_of(tenant, model, more).add(tokens, self._quotas.price_of(who.model))
+        self._usage_of(tenant, model, more).add(tokens)
 
     def _open(
         self, tenant: str, model: str, who: Who, status: int, more: Mapping[str, str]
@@ -173,8 +174,7 @@ class Recorder:
         labels = (tenant, model, *more.values())
         usage = self._usage.get(labels)
         if usage is None:
-            costs = bool(self._quotas.prices)
-            usage = self._usage[labels] = _Usage(tenant, model, more, costs=costs)
+            usage = self._usage[labels] = _Usage(tenant, model, more, costs=self._costs)
         return usage
 
     def tenant(self, name: str | None) -> str:

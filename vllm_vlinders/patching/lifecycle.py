@@ -239,8 +239,7 @@ def publish_facts(subject: str, facts: dict[str, Any]) -> None:
     It writes a small file: not for every step.
     """
     if _current is not None:
-        _current.process.facts[subject] = facts
-        _current.process.publish()
+        _current.process.publish_facts(subject, facts)
 
 
 def start(selection: str) -> Lifecycle:

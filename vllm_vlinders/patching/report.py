@@ -1,7 +1,8 @@
 """Step 6: the state of each patch in each process, reported where people look.
 
 A process writes its report to one small file in the run directory, which the first process of the
-server makes and passes on in ``VLINDERS_RUN_DIR``; whoever answers ``/vlinders/status`` reads them all.
+server makes and passes on in ``VLINDERS_RUN_DIR``; what its patches have to tell beyond that, which
+changes often, to one more for each subject. Whoever answers ``/vlinders/status`` reads them all.
 """
 
 from __future__ import annotations
@@ -67,8 +68,7 @@ class PatchReport:
 class ProcessReport:
     """The patches of one process.
 
-    `started` tells a reused pid from the one that reported; `facts` is what patches have to tell, by
-    subject.
+    `started` tells a reused pid from the one that reported.
     """
 
     pid: int
@@ -77,24 +77,31 @@ class ProcessReport:
     vllm: str
     started: str = ""
     patches: list[PatchReport] = field(default_factory=list)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def publish(self) -> None:
-        """Write the report, atomically, for the other processes of this server to read."""
-        folder = os.environ.get(RUN_DIR)
-        if not folder:
-            return
-        path = Path(folder) / f"{self.pid}.json"
-        try:
-            draft = path.with_suffix(".tmp")
-            draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
-            draft.replace(path)
-        except OSError:
-            return  # the run directory is gone: the server is ending
+        """Write the report for the other processes of this server to read."""
+        _write(f"{self.pid}.json", asdict(self))
+
+    def publish_facts(self, subject: str, facts: dict[str, Any]) -> None:
+        """Write what patches have to tell of a subject."""
+        _write(f"{self.pid}.{self.started}.{subject}.facts", facts)
 
     def acts_here(self, process: str) -> bool:
         """Tell whether a patch for `process` has anything to do in this one."""
         return process in _ACTS_IN[self.role]
+
+
+def _write(name: str, content: dict[str, Any]) -> None:
+    """Write a file of the run directory, atomically."""
+    folder = os.environ.get(RUN_DIR)
+    if not folder:
+        return
+    draft = Path(folder) / f"{name}.tmp"
+    try:
+        draft.write_text(json.dumps(content), encoding="utf-8")
+        draft.replace(draft.with_suffix(""))
+    except OSError:
+        return  # the run directory is gone: the server is ending
 
 
 def this_process(vllm: str) -> ProcessReport:
@@ -139,11 +146,20 @@ def read_reports() -> list[dict[str, Any]]:
     for path in sorted(Path(folder).glob("*.json")) if folder else ():
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
+            if _start_time(report["pid"]) == report["started"]:
+                reports.append(report | {"facts": _facts(path.parent, report)})
         except (OSError, ValueError):
             continue  # being replaced, or removed at this moment
-        if _start_time(report["pid"]) == report["started"]:
-            reports.append(report)
     return sorted(reports, key=lambda report: int(report["pid"]))
+
+
+def _facts(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the patches of a process have to tell, by subject."""
+    start = f"{report['pid']}.{report['started']}."
+    return {
+        path.stem.removeprefix(start): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob(f"{start}*.facts"))
+    }
 
 
 def _start_time(pid: int) -> str:

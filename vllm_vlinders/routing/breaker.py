@@ -8,7 +8,8 @@ _MOST_DOUBLINGS = 5
 class Breaker:
     """Closed at first; open after `failures` in a row, for `rest` seconds; then one request may try.
 
-    If that one fails too, it rests twice as long, and so on, up to 32 times.
+    If that one fails too, it rests twice as long, and so on, up to 32 times. What was under way when it
+    opened, and fails later, says nothing new.
     """
 
     def __init__(self, failures: int, rest: float) -> None:
@@ -34,7 +35,7 @@ class Breaker:
     def fail(self, now: float) -> None:
         """Note that it was not."""
         self._failed += 1
-        if self._failed >= self._most:
+        if self._failed >= self._most and (self._trying or not self._opened):
             self._until = now + self._rest * 2 ** min(self._opened, _MOST_DOUBLINGS)
             self._opened += 1
         self._trying = False

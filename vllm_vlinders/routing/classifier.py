@@ -42,10 +42,12 @@ class Classifier:
     def classify(self, prompt: str) -> Classification:
         """Return what any text asks for; never raises."""
         hidden = self._hidden @ features_of([prompt], self.encoder)[0] + self._hidden_bias
-        logits = self._output @ np.maximum(hidden, 0) + self._output_bias
-        odds = np.exp(logits[:-1] - logits[:-1].max())
-        scores = dict(zip(CATEGORIES, (odds / odds.sum()).tolist(), strict=True))
-        complexity = 1 / (1 + exp(-min(max(float(logits[-1]), -50.0), 50.0)))
+        logits: list[float] = (self._output @ np.maximum(hidden, 0) + self._output_bias).tolist()
+        highest = max(logits[:-1])
+        odds = [exp(logit - highest) for logit in logits[:-1]]
+        whole = sum(odds)
+        scores = {name: odd / whole for name, odd in zip(CATEGORIES, odds, strict=True)}
+        complexity = 1 / (1 + exp(-min(max(logits[-1], -50.0), 50.0)))
         return Classification(max(scores, key=scores.__getitem__), complexity, scores)
 
 

@@ -14,13 +14,13 @@ from itertools import islice
 from vllm_vlinders.routing.code_language import UNKNOWN, language_of_code, language_of_fence
 from vllm_vlinders.routing.grammar import GRAMMARS, open_brackets, sql_goes_on, structure_of
 
-PARSE_CHARACTERS = 6_000
+PARSE_CHARACTERS = 3_000
 """How much code is parsed, from its end: what was cut off shows there."""
 
-_FENCE = re.compile(r"```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"(?<!`)`{3,}[ \t]*([\w+#.-]*)[^\n]{0,200}\n(.*?)(?:```|\Z)", re.DOTALL)
 _ENDS_LIKE_CODE = r".*[;{}]\s*$"
 _STARTS_LIKE_CODE = (
-    r"[ \t]*[})\]]+[;,)]*\s*$",
+    r"[ \t]*[})\]]+(?:[;,][;,)]*)?\s*$",
     r"[ \t]{2,}\S.*[:=(),]\s*$",
     r"[ \t]*(?:return|break|continue|pass)\b[^.?!]*$",
     r"[ \t]*(?:def|class|fn|func|function|public|private|const|let|var)\b.*[\w({;:)'\">]\s*$",

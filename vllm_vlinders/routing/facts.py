@@ -25,6 +25,23 @@ class Caller:
     session: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """How the models are at the moment.
+
+    Attributes:
+        load: how busy one is, 0 to 1.
+        usable: whether one can answer.
+    """
+
+    load: Callable[[str], float] = lambda _name: 0.0
+    usable: Callable[[str], bool] = lambda _name: True
+
+
+IDLE = Targets()
+"""All can answer, and none is busy."""
+
+
 @dataclass(slots=True)
 class Facts:
     """What is known of one request."""
@@ -33,6 +50,7 @@ class Facts:
     caller: Caller
     classify: Classify
     load: Callable[[], float] = lambda: 0.0
+    targets: Targets = IDLE
     _classification: Classification | None = None
     _signals: Signals | None = None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
 from functools import cache
+from threading import Lock
 
-from tree_sitter import Language, Node, Parser, Query, QueryCursor
+from tree_sitter import Language, Node, Parser, Point, Query, QueryCursor
 
 GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
@@ -39,6 +41,11 @@ _SQL_GOES_ON = re.compile(
     re.IGNORECASE,
 )
 _BRACKET = re.compile(r"[()\[\]{}]")
+PATIENCE_SECONDS = 0.005
+"""Processor time after which no more code is given to a parser."""
+_PART_BYTES = 128
+_SHORT_BYTES = 512
+_one_at_a_time = Lock()
 
 
 @cache
@@ -51,17 +58,45 @@ def _grammar(language: str) -> tuple[Parser, Query | None]:
     return Parser(grammar), Query(grammar, f"[{blocks}] @block") if blocks else None
 
 
+def load_grammars() -> None:
+    """Load all grammars, for which the first code in each language would have to wait."""
+    for language in GRAMMARS:
+        _grammar(language)
+
+
 def structure_of(code: str, language: str) -> tuple[int, bool]:
     """Return how deep the blocks of the code are nested, and whether it is cut off at its end.
+
+    What makes no sense in its language can take a parser seconds: it is left alone after `PATIENCE_SECONDS`.
 
     Args:
         code: any text.
         language: a key of ``GRAMMARS``.
     """
     parser, blocks = _grammar(language)
-    root = parser.parse(code.encode("utf-8", "replace")).root_node
-    cut_off = root.has_error and (_broken_at_the_end(root) or open_brackets(code) > 0)
+    text = code.encode("utf-8", "replace")
+    with _one_at_a_time:  # a parser calls `_Reading`, and there another thread may get its turn
+        reading = _Reading(text)
+        root = parser.parse(text if len(text) <= _SHORT_BYTES else reading).root_node
+    cut_off = reading.whole and root.has_error and (_broken_at_the_end(root) or open_brackets(code) > 0)
     return (_depth(blocks, root) if blocks else 0), cut_off
+
+
+class _Reading:
+    """Gives a parser the code in small parts, until its time is over.
+
+    Attributes:
+        whole: whether it was given all that it asked for.
+    """
+
+    def __init__(self, code: bytes) -> None:
+        self.whole = True
+        self._code = code
+        self._ends = time.thread_time() + PATIENCE_SECONDS
+
+    def __call__(self, offset: int, _position: Point) -> bytes:
+        self.whole = self.whole and time.thread_time() < self._ends
+        return self._code[offset : offset + _PART_BYTES] if self.whole else b""
 
 
 def open_brackets(code: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from vllm_vlinders.errors import SettingsError
@@ -11,7 +11,7 @@ from vllm_vlinders.routing.encoders import Encoder
 from vllm_vlinders.routing.facts import Facts
 from vllm_vlinders.routing.models import Model
 from vllm_vlinders.routing.requirements import NO_LEVELS, NONE, Requirements
-from vllm_vlinders.routing.rules import Condition, compile_rule
+from vllm_vlinders.routing.rules import Condition, Known, compile_rule
 from vllm_vlinders.routing.score import Need, Score, score
 from vllm_vlinders.routing.similarity import Similarity, texts_of
 from vllm_vlinders.settings import PolicySettings, RouteSettings
@@ -45,14 +45,10 @@ class Choice:
 
     Attributes:
         may_use: whether the caller may use a model.
-        usable: whether a model can answer at the moment.
-        load: how busy it is, 0 to 1.
         previous: the model that the session had, or None.
     """
 
     may_use: Callable[[str], bool] = lambda _name: True
-    usable: Callable[[str], bool] = lambda _name: True
-    load: Callable[[str], float] = lambda _name: 0.0
     previous: str | None = None
 
 
@@ -83,8 +79,9 @@ class Policy:
         named = {route.name for route in settings.routes}
         defaults = DEFAULT_ROUTES if settings.default_routes else ()
         routes = [*settings.routes, *(route for route in defaults if route.name not in named)]
+        known = Known(tuple(models), encoder)
         self._conditions: dict[str, Condition] = {
-            route.name: compile_rule(route.when, _when_path(route, settings.routes, path))
+            route.name: compile_rule(route.when, _when_path(route, settings.routes, path), known)
             for route in routes
             if route.when
         }
@@ -98,7 +95,7 @@ class Policy:
         """Choose a model; None where the caller may use none."""
         choice = choice or Choice()
         allowed = [name for name in self.models if choice.may_use(name)]
-        usable = [name for name in allowed if choice.usable(name)] or allowed
+        usable = [name for name in allowed if facts.targets.usable(name)] or allowed
         if not usable:
             return None
         if requirements.model in usable:
@@ -119,8 +116,7 @@ class Policy:
 
     def matching(self, facts: Facts, allowed: Collection[str]) -> RouteSettings | None:
         """Return the first route that matches; one does not that leaves none of the `allowed` models."""
-        near = self._similarity.near(facts)
-        for at in sorted((*self._unlike, *near)) if near else self._unlike:
+        for at in self._in_order(self._similarity.near(facts)):
             route = self._routes[at]
             if route.models and not self._targets(route, allowed):
                 continue
@@ -128,6 +124,18 @@ class Policy:
             if condition is None or condition(facts):
                 return route
         return None
+
+    def _in_order(self, near: list[int]) -> Iterable[int]:
+        """Return the places of the routes to look at: those in `near`, nearest first, and those without texts.
+
+        The order is that of the settings, but those in `near` that have the same priority share their
+        places: the nearest stands in the first of them.
+        """
+        if not near:
+            return self._unlike
+        places = sorted(near)  # the highest priority first, and so are those that take them
+        taken = dict(zip(places, sorted(near, key=lambda at: -self._routes[at].priority), strict=True))
+        return [taken.get(at, at) for at in sorted((*self._unlike, *places))]
 
     def _targets(self, route: RouteSettings, names: Collection[str]) -> list[str]:
         """Return who of `names` answers for a route: its models, then those that stand in for one of them."""
@@ -146,7 +154,7 @@ class Policy:
             name: score(
                 self.models[name],
                 need,
-                load=choice.load(name),
+                load=facts.targets.load(name),
                 session=self._worth_of_staying(facts) if name == choice.previous else 0.0,
             )
             for name in candidates

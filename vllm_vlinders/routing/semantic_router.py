@@ -13,7 +13,7 @@ from vllm_vlinders.routing.asked import Asked, of_prompt
 from vllm_vlinders.routing.checks import check_names, with_default
 from vllm_vlinders.routing.classifier import classify as trained_classify
 from vllm_vlinders.routing.encoders import Encoder
-from vllm_vlinders.routing.facts import SIGNALS, Caller, Classify, Facts
+from vllm_vlinders.routing.facts import IDLE, SIGNALS, Caller, Classify, Facts, Targets
 from vllm_vlinders.routing.models import Model, compare
 from vllm_vlinders.routing.policy import Choice, Decision, Policy
 from vllm_vlinders.routing.requirements import NO_LEVELS, Requirements, parse_requirements
@@ -153,9 +153,15 @@ class SemanticRouter:
         facts = self.facts(of_prompt(prompt), Caller(tenant=tenant, role=role))
         return self.describe(facts, self._decide(facts, requirements, preference, may_use))
 
-    def facts(self, asked: Asked, caller: Caller, load: Callable[[], float] = lambda: 0.0) -> Facts:
+    def facts(
+        self,
+        asked: Asked,
+        caller: Caller,
+        load: Callable[[], float] = lambda: 0.0,
+        targets: Targets = IDLE,
+    ) -> Facts:
         """Return what can be found out of a request."""
-        return Facts(asked, caller, self._classify, load)
+        return Facts(asked, caller, self._classify, load, targets)
 
     def describe(self, facts: Facts, decision: Decision) -> dict[str, Any]:
         """Return a decision with all that it rests on, JSON-serialisable."""

@@ -23,7 +23,8 @@ _FORMULA = re.compile(
     r"\\(?:frac|int|sum|sqrt|lim|begin|cdot|times|leq|geq|infty|partial|alpha|beta|theta|pi)\b"
     r"|\$[^$\n]{1,80}\$|[∫∑√∞≤≥≠±\u00d7÷∂∈∀∃]|\b[a-z]\s?\^\s?\d|\d\s?[-+*/^=]\s?\d|\b\d*[a-z]\s?[-+=]\s?\d*[a-z]?\b\s?="
 )
-_SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f\u061f]+(?:\s|$)")
+_SENTENCE_ENDS = r"[.!?\u3002\uff01\uff1f\u061f]"
+_SENTENCE_END = re.compile(rf"(?<!{_SENTENCE_ENDS}){_SENTENCE_ENDS}+(?:\s|$)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,27 +25,26 @@ class Similarity:
     """
 
     def __init__(self, routes: Sequence[RouteSettings], encoder: Callable[[], Encoder]) -> None:
-        texts = [texts_of(route) for route in routes]
-        self._places = [at for at, of_route in enumerate(texts) if of_route]
-        if not self._places:
+        texts = [(at, route.threshold, text) for at, route in enumerate(routes) for text in texts_of(route)]
+        if not texts:
+            self._places = np.empty(0, dtype=np.intp)
             return
-        described = [(routes[at], texts[at]) for at in self._places]
         self._encoder = encoder()
         try:
-            self._rows = self._encoder.encode([text for _, texts in described for text in texts])
+            self._rows = self._encoder.encode([text for _, _, text in texts])
         except EncoderError as error:
             raise SettingsError(f"routing.encoder: {error}") from None
-        counts = [len(texts) for _, texts in described]
-        self._starts = np.cumsum([0, *counts[:-1]])
-        self._thresholds = np.array([route.threshold for route, _ in described], dtype=np.float32)
+        self._places = np.array([at for at, _, _ in texts], dtype=np.intp)
+        self._thresholds = np.array([threshold for _, threshold, _ in texts], dtype=np.float32)
 
     def near(self, facts: Facts) -> list[int]:
-        """Return the places of the routes that the prompt is like enough."""
-        if not self._places or not facts.asked.prompt:
+        """Return the places of the routes that the prompt is like enough, the nearest first."""
+        if not self._places.size or not facts.asked.prompt:
             return []
-        products = likeness_of(self._rows, self._encoder.encode([facts.asked.prompt])[0])
-        likeness = np.maximum.reduceat(products, self._starts)
-        return [self._places[at] for at in np.flatnonzero(likeness >= self._thresholds)]
+        likeness = likeness_of(self._rows, self._encoder.encode([facts.asked.prompt])[0])
+        enough = np.flatnonzero(likeness >= self._thresholds)
+        nearest = enough[np.argsort(-likeness[enough], kind="stable")]
+        return list(dict.fromkeys(self._places[nearest].tolist()))
 
 
 def likeness_of(rows: NDArray[np.float32], row: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ class Replica:
         up: what the last look at its health said; None: nobody has looked yet.
         in_flight: requests of this process that it is answering.
         told: how busy it says it is, 0 to 1; None where it does not say.
+        silent: whether the last look at its health was not answered in time.
     """
 
     url: str
@@ -32,6 +33,7 @@ class Replica:
     up: bool | None = None
     in_flight: int = 0
     told: float | None = None
+    silent: bool = False
 
     def ready(self, now: float) -> bool:
         """Tell whether a request may be sent to it."""

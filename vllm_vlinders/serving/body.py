@@ -24,12 +24,10 @@ async def read_payload(exchange: Exchange, limit: int) -> None:
     Raises:
         RequestError: the body is longer (413), or says that it is JSON and is not (400).
     """
-    declared = exchange.header("content-length")
-    if declared and declared[0].isdigit() and int(declared[0][:20]) > limit:
-        raise _too_large(limit)
+    _check_declared(exchange, limit)
     kind = _kind(exchange)
     if kind.startswith(_NOT_JSON):
-        _limit(exchange, limit)
+        _count(exchange, limit)
         return
     body = await _read(exchange, limit)
     if not body:
@@ -45,8 +43,18 @@ async def read_payload(exchange: Exchange, limit: int) -> None:
         exchange.payload = payload
 
 
+def limit_body(exchange: Exchange, limit: int) -> None:
+    """Let nobody read more than `limit` bytes of the body: whoever does raises a refusal (413).
+
+    Raises:
+        RequestError: it says itself that it is longer.
+    """
+    _check_declared(exchange, limit)
+    _count(exchange, limit)
+
+
 async def peek_payload(exchange: Exchange, fields: Sequence[bytes]) -> None:
-    """As `read_payload`, for a stage that only wants to know: nothing is limited or refused.
+    """As `read_payload`, for a stage that only wants to know: it limits and refuses nothing itself.
 
     Args:
         exchange: of an HTTP request.
@@ -113,7 +121,13 @@ async def _read(exchange: Exchange, limit: float) -> bytes:
     return body
 
 
-def _limit(exchange: Exchange, limit: int) -> None:
+def _check_declared(exchange: Exchange, limit: int) -> None:
+    declared = exchange.header("content-length")
+    if declared and declared[0].isdigit() and int(declared[0][:20]) > limit:
+        raise _too_large(limit)
+
+
+def _count(exchange: Exchange, limit: int) -> None:
     """Count what vLLM reads of the body, and refuse the request once it is too much."""
     receive, left = exchange.receive, limit
 

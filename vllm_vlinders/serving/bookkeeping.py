@@ -52,7 +52,12 @@ def open_ledger(settings: Settings) -> None:
     folder = state_folder() / f"usage-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
     on_loss(0)
     gauge(USAGE_UP).set(1)
-    _ledger = UsageLedger(partial(_open, url), folder, on_problem, on_loss)
+    try:
+        _ledger = UsageLedger(partial(_open, url), folder, on_problem, on_loss)
+    except OSError as error:
+        problem = f"{folder} cannot be written: {error.strerror}"
+        log.warning("usage ledger", problem=problem, effect="what a killed process loses is not counted")
+        _ledger = UsageLedger(partial(_open, url), None, on_problem, on_loss)
     _ledger.start()
 
 

@@ -15,6 +15,8 @@ from vllm_vlinders.serving.meter import Meter
 if TYPE_CHECKING:  # the engine core imports this module, and never `auth`
     from vllm_vlinders.auth.roles import Grant
 
+CLIENT_LEFT, NO_ANSWER = 499, 500
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -78,6 +80,17 @@ class Exchange:
         """The HTTP method; ``WEBSOCKET`` for a WebSocket."""
         method: str = self.scope.get("method", "WEBSOCKET")
         return method
+
+    @property
+    def left(self) -> bool:
+        """Whether the client closed the connection before the whole answer had been given."""
+        moment = self.meter.client_left
+        return moment is not None and moment <= (self.answered or time.perf_counter())
+
+    @property
+    def outcome(self) -> int:
+        """The status that counts: 499 where the client left, 500 where nothing was answered."""
+        return CLIENT_LEFT if self.left else self.status or NO_ANSWER
 
     @property
     def path(self) -> str:

@@ -13,7 +13,7 @@ from vllm_vlinders.errors import CredentialError, RequestError
 from vllm_vlinders.metrics.access import count_request
 from vllm_vlinders.request_context import RequestContext
 from vllm_vlinders.serving.access import Access, active_access
-from vllm_vlinders.serving.body import read_payload
+from vllm_vlinders.serving.body import limit_body, read_payload
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.route import is_routed
 
@@ -47,6 +47,7 @@ async def authenticate(exchange: Exchange) -> None:
         exchange.on_finish.append(lambda: _record(access, exchange, started))
     given = _read_headers(exchange, access)
     if opened:
+        limit_body(exchange, access.settings.max_body_bytes)
         return
     try:
         shown = credential(given[_AUTHORIZATION], given[_API_KEY])
@@ -203,6 +204,6 @@ def _record(access: Access, exchange: Exchange, started: float) -> None:
         reason=None if refusal is None else outcome,
         prompt_tokens=meter.prompt or None,
         output_tokens=meter.output if meter.prompt else None,
-        status=exchange.status or 500,
+        status=exchange.outcome,
         latency_ms=round((time.perf_counter() - started) * 1000, 3),
     )

@@ -20,7 +20,6 @@ from vllm_vlinders.usage.entry import Amounts
 _WORK = ("POST", "WEBSOCKET")
 _MANAGEMENT = "/vlinders/"
 _METRICS = "/metrics"
-_CLIENT_LEFT = 499
 
 before_scrape: list[Callable[[], None]] = []
 """Called before ``/metrics`` is answered, to bring gauges up to date."""
@@ -54,7 +53,8 @@ async def measure(exchange: Exchange) -> None:
 
 def tell_late(exchange: Exchange) -> None:
     """Count what has come out after the answer ended, as that of a background response does."""
-    counts, who, news = recorder(), _who(exchange), _news(exchange.meter)
+    counts, who = recorder(), _who(exchange)
+    news = _news(exchange.meter, who.model)
     if counts is not None:
         counts.add_tokens(who, news)
     _book(who, news, requests=0)
@@ -72,7 +72,6 @@ def _watched(receive: Receive, meter: Meter) -> Receive:
 
 def _end(exchange: Exchange, counts: Recorder | None) -> None:
     meter, ended = exchange.meter, exchange.answered or time.perf_counter()
-    left = meter.client_left is not None and meter.client_left <= ended
     times = Times(
         response=ended - exchange.begun,
         first_token=None if meter.first_token is None else meter.first_token - exchange.begun,
@@ -80,9 +79,10 @@ def _end(exchange: Exchange, counts: Recorder | None) -> None:
         gaps=meter.gaps,
         gap_seconds=meter.gap_seconds,
     )
-    who, news = _who(exchange), _news(meter)
+    who = _who(exchange)
+    news = _news(meter, who.model)
     if counts is not None:
-        counts.end(who, _CLIENT_LEFT if left else exchange.status or 500, news, times)
+        counts.end(who, exchange.outcome, news, times)
     _book(who, news, requests=1)
 
 
@@ -91,15 +91,16 @@ def _book(who: Who, news: Tokens, requests: int) -> None:
     ledger = active_ledger()
     if ledger is None or who.model is None:
         return
-    cost = active_settings().quotas.price_of(who.model).cost(news.prompt, news.completion)
-    ledger.add(who.tenant or NONE, who.model, Amounts(requests, *news, cost))
+    ledger.add(who.tenant or NONE, who.model, Amounts(requests, *news))
 
 
-def _news(meter: Meter) -> Tokens:
-    """Return the tokens that have not been counted yet."""
+def _news(meter: Meter, model: str | None) -> Tokens:
+    """Return the tokens that have not been counted yet, and what they cost."""
     prompt, cached, output = meter.told
     meter.told = (meter.prompt, meter.cached, meter.output)
-    return Tokens(meter.prompt - prompt, meter.cached - cached, meter.output - output)
+    prompt, output = meter.prompt - prompt, meter.output - output
+    cost = active_settings().quotas.price_of(model).cost(prompt, output)
+    return Tokens(prompt, meter.cached - cached, output, cost)
 
 
 def _who(exchange: Exchange) -> Who:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Awaitable
 from contextlib import ExitStack
+from random import Random
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.request_context import RequestContext, current_request
@@ -29,7 +30,10 @@ from vllm_vlinders.serving.stages import STAGES
 _REQUEST_ID = b"x-vlinders-request-id"
 _POLICY_VIOLATION = 1008
 _WEBSOCKET_STATUS = {"websocket.accept": 101, "websocket.close": 403}
-_LAST_PARTS = ("http.response.body", "websocket.close")
+_STARTS = ("http.response.start", "websocket.http.response.start")
+_LAST_PARTS = ("http.response.body", "websocket.http.response.body", "websocket.close")
+_ids = Random()  # noqa: S311 -- unique, and no secret: to ask the operating system takes 20 times as long
+os.register_at_fork(after_in_child=_ids.seed)
 
 
 class Pipeline:
@@ -48,7 +52,7 @@ class Pipeline:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, RequestContext(request_id=uuid.uuid4().hex), receive)
+        exchange = Exchange(scope, RequestContext(request_id=f"{_ids.getrandbits(128):032x}"), receive)
         exchange.response_headers.append((_REQUEST_ID, exchange.context.request_id.encode()))
         answer = _Answer(exchange, send)
         logged = logged_exchange.set(exchange)
@@ -120,7 +124,7 @@ class _Answer:
     async def _send_or_hold(self, message: Message) -> None:
         if self._exchange.refusal is not None and not self.begun:
             return
-        if message["type"] == "http.response.start" and self._exchange.may_be_refused:
+        if message["type"] in _STARTS and self._exchange.may_be_refused:
             self._held = message
             return
         if self._held is not None:
@@ -131,7 +135,7 @@ class _Answer:
     async def send_now(self, message: Message) -> None:
         """Send `message`."""
         self.begun = True
-        if message["type"] == "http.response.start":
+        if message["type"] in _STARTS:
             self._exchange.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._exchange.response_headers]
         elif message["type"] in _WEBSOCKET_STATUS and self._exchange.status is None:

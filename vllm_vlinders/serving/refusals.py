@@ -26,7 +26,13 @@ def exchange_of(engine_request_id: str) -> Exchange | None:
 
 
 def refuse(engine_request_id: str, error: RequestError) -> None:
-    """Answer the exchange of that request with `error`, unless its answer has begun."""
+    """Answer the exchange of that request with `error`, unless its answer has begun.
+
+    The request never ran: nothing that it asked for is charged, unless another one of its exchange did.
+    """
     exchange = _exchanges.get(engine_request_id)
-    if exchange is not None and exchange.refusal is None:
-        exchange.refusal = error
+    if exchange is None:
+        return
+    exchange.refusal = exchange.refusal or error
+    if not exchange.meter.output and not exchange.finished:  # what has been counted stays
+        exchange.meter.prompt = exchange.meter.most_output = 0

@@ -15,7 +15,7 @@ from vllm_vlinders.logs import fields_of_request, follow_level, request_fields, 
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.measure import is_work, model_of
 from vllm_vlinders.settings import LoggingSettings, active_settings
-from vllm_vlinders.sinks import StderrSink
+from vllm_vlinders.sinks import FileSink, StderrSink
 
 logged_exchange: ContextVar[Exchange | None] = ContextVar("vlinders_logged_exchange", default=None)
 """The exchange that lines are about, from its first stage to its last line."""
@@ -69,7 +69,7 @@ def write_request_line(exchange: Exchange) -> None:
         **_fields_of(exchange),
         "method": exchange.method,
         "path": redact(exchange.path)[:_LONGEST_PATH],
-        "status": exchange.status or 500,
+        "status": exchange.outcome,
         "seconds": round((exchange.answered or time.perf_counter()) - exchange.begun, 6),
         "prompt_tokens": meter.prompt,
         "cached_tokens": meter.cached,
@@ -123,7 +123,7 @@ class _Json(logging.Handler):
         self._sink = StderrSink()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._sink.write(_as_json(record))
+        _write(self, self._sink, record)
 
 
 class _Errors(logging.Handler):
@@ -134,7 +134,15 @@ class _Errors(logging.Handler):
         self._sink = sink_of(settings.errors, settings)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._sink.write(_as_json(record))
+        _write(self, self._sink, record)
+
+
+def _write(handler: logging.Handler, sink: FileSink | StderrSink, record: logging.LogRecord) -> None:
+    """Write a line; whoever logs what cannot be written goes on, as with the handlers of `logging`."""
+    try:
+        sink.write(_as_json(record))
+    except Exception:  # noqa: BLE001 -- arguments that do not fit the message raise what they like
+        handler.handleError(record)
 
 
 def _as_json(record: logging.LogRecord) -> str:

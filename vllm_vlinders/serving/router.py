@@ -16,7 +16,8 @@ from vllm_vlinders.logs import make_logger
 from vllm_vlinders.metrics import routing as counts
 from vllm_vlinders.metrics.engine_load import engine_load
 from vllm_vlinders.routing.asked import Asked
-from vllm_vlinders.routing.facts import Caller, Facts
+from vllm_vlinders.routing.facts import Caller, Facts, Targets
+from vllm_vlinders.routing.grammar import load_grammars
 from vllm_vlinders.routing.memory import SessionMemory, share_of
 from vllm_vlinders.routing.policy import Choice, Decision
 from vllm_vlinders.routing.requirements import HEADER, Requirements
@@ -60,6 +61,7 @@ class Routing:
         self.router, self.pool, self._memory, self._log = router, pool, memory, log
         counts.expose()
         self.upstreams: Mapping[str, Upstream] = {} if pool is None else pool.upstreams
+        self.targets = Targets(self.load, self.usable)
         names = sorted({*router.auto_names, *self.upstreams})
         self.fields = tuple(
             {form for name in names for form in (json.dumps(name).encode(), f'"{name}"'.encode())}
@@ -75,7 +77,7 @@ class Routing:
         started = time.perf_counter()
         context = exchange.context
         caller = Caller(context.tenant, context.principal, context.role, context.session)
-        facts = self.router.facts(asked, caller, engine_load)
+        facts = self.router.facts(asked, caller, engine_load, self.targets)
         try:
             routed = self._decide(exchange, facts, requirements)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the default model can answer
@@ -102,8 +104,6 @@ class Routing:
         levels = requirements.levels.over(router.tenant_levels(tenant))
         choice = Choice(
             may_use=lambda name: _may_use(exchange, name),
-            usable=self.usable,
-            load=self.load,
             previous=None if self._memory is None or session is None else self._memory.get(tenant, session),
         )
         asked = Requirements(levels, requirements.model)
@@ -197,6 +197,7 @@ def open_routing(settings: Settings, served: Sequence[str], *, more_may_come: bo
         local = (name for name, model in section.models.items() if model.upstream is None)
         served = tuple(dict.fromkeys((*served, *local)))
     router = SemanticRouter.of_server(section, served)
+    load_grammars()
     router.explain(_WARM_UP)
     folder, log = os.environ.get("VLINDERS_RUN_DIR"), make_logger(settings.logging)
     memory = SessionMemory(Path(folder) / "routes", sorted(router.models)) if folder else None

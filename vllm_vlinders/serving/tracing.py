@@ -96,7 +96,7 @@ def end(exchange: Exchange) -> None:
         return
     from opentelemetry.trace import StatusCode
 
-    meter, context, status = exchange.meter, exchange.context, exchange.status or _ERROR
+    meter, context, status = exchange.meter, exchange.context, exchange.outcome
     operation, model = _OPERATIONS.get(exchange.path), model_of(exchange)
     asked = (exchange.payload or {}).get("model")
     found = {

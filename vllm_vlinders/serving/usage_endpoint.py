@@ -70,14 +70,17 @@ async def _ledger(request: Request, tenant: str | None) -> tuple[dict[str, Any] 
     except ValueError as error:
         raise RequestError(str(error), param="from", code="invalid_days") from None
     found, lost = await asyncio.to_thread(ledger.read, days.first, days.last, tenant)
-    return report(found, lost, days, active_settings().usage), as_csv(found)
+    gpus = active_settings().usage if tenant is None else None
+    return report(found, lost, days, gpus), as_csv(found)
 
 
 async def _limits(request: Request, access: Access, grant: Grant) -> tuple[dict[str, Any], bool]:
     """Return how full the limits of those asked for are, and whether that is all of them."""
     wanted = [grant.principal]
     if grant.role.management:
-        wanted = _wanted(access, request.query_params.get("principal"), request.query_params.get("tenant"))
+        asked = request.query_params
+        # A store of many keys takes a while: in a thread, so that other requests go on.
+        wanted = await asyncio.to_thread(_wanted, access, asked.get("principal"), asked.get("tenant"))
     subjects: dict[str, Any] = {}
     for principal in wanted[:_MOST]:
         subjects.update(describe(await access.book.levels(access.book.plan(principal))))

@@ -86,7 +86,10 @@ class JwtSettings(Section):
     leeway_seconds: float = Field(default=30, ge=0, le=300, description="allowed difference of clocks")
     refresh_seconds: float = Field(default=300, ge=1, description="how long fetched keys are used")
     claims: ClaimNames = ClaimNames()
-    roles: dict[str, str] = Field(default={}, description="from a value of the role claim to a role here")
+    roles: dict[str, str] = Field(
+        default={},
+        description="from a value of the role claim to a role here; where there are any, no other value counts",
+    )
     default_role: str | None = Field(
         default=None, description="the role of tokens without a role claim; unset: they are refused"
     )

@@ -21,6 +21,7 @@ PREFIX = "VLINDERS_"
 SHORT_NAMES = {"VLINDERS_ON_DRIFT": ("patches", "on_drift")}
 NOT_SETTINGS = {"VLINDERS_CONFIG", "VLINDERS_RUN_DIR"}
 _NEARLY = 0.8
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @cache
@@ -58,7 +59,9 @@ def _read_file(path: str | None) -> dict[str, Any]:
     if not path:
         return {}
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _check_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        tree = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         message = f"VLINDERS_CONFIG={path}: cannot be read as YAML: {error}"
         raise SettingsError(message) from None
@@ -68,6 +71,36 @@ def _read_file(path: str | None) -> dict[str, Any]:
         message = f"VLINDERS_CONFIG={path}: expected a mapping of sections, got {type(tree).__name__}"
         raise SettingsError(message)
     return {key: {} if value is None else value for key, value in tree.items()}
+
+
+def _check_keys(node: yaml.Node | None, file: str, path: str = "", seen: set[int] | None = None) -> None:
+    """Check that no mapping has a key twice, of which YAML would take the last.
+
+    Args:
+        node: what to look through.
+        file: where it stands, for the message.
+        path: the dotted keys that lead to it.
+        seen: what has been looked through: with aliases, YAML names one thing in several places.
+
+    Raises:
+        SettingsError: one has; the message says which.
+    """
+    seen = set() if seen is None else seen
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for place, item in enumerate(node.value):
+            _check_keys(item, file, f"{path}{place}.", seen)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            name, line = f"{path}{key.value}", key.start_mark.line + 1
+            if (key.tag, name) in lines and key.tag != _MERGE:
+                first = lines[key.tag, name]
+                raise SettingsError(f"{name}: given twice in {file}, in the lines {first} and {line}")
+            lines[key.tag, name] = line
+            _check_keys(value, file, f"{name}.", seen)
 
 
 def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:

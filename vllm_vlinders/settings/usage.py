@@ -23,7 +23,7 @@ class UsageSettings(Section):
         "such a URL; unset: an SQLite file in the user's state directory",
     )
     gpu_hour: float | None = Field(default=None, ge=0, description="what one GPU costs in an hour")
-    gpus: int = Field(default=1, ge=1, description="how many GPUs this server has")
+    gpus: int = Field(default=1, ge=1, description="how many GPUs the servers of this ledger have")
 
     @field_validator("store")
     @classmethod

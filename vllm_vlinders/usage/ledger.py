@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vllm_vlinders.errors import StartupError
+from vllm_vlinders.errors import StartupError, StoreError
 from vllm_vlinders.usage.entry import Amounts, Key, Loss
 from vllm_vlinders.usage.journal import Counted, Journal, leftovers
 
@@ -17,8 +17,25 @@ if TYPE_CHECKING:  # it brings SQLAlchemy
     from vllm_vlinders.usage.store import UsageStore
 
 FLUSH_SECONDS = 0.5
+PATIENCE_SECONDS = 10.0
+"""How long a store may take; after that it counts as one that does not answer."""
+_NO_ANSWER = f"not answered for {PATIENCE_SECONDS:.0f} s"
 _DAY_SECONDS = 86_400
 _MOST_LINES = 100_000
+
+
+class _Batch(NamedTuple):
+    """What goes into the store at once.
+
+    Attributes:
+        rows: sums by key.
+        dropped: what there was no room for.
+        stored: all that the process will have accounted for with this batch.
+    """
+
+    rows: dict[Key, Amounts]
+    dropped: Counted
+    stored: Counted
 
 
 class UsageLedger:
@@ -26,16 +43,19 @@ class UsageLedger:
 
     Args:
         open_store: opens the store; called by the thread, again and again while it fails.
-        folder: where the journals are.
+        folder: where the journals are; None: what a killed process had not stored is not known.
         on_problem: is told of a problem once, and with None of its end.
         on_loss: is told how many requests have been lost.
         clock: returns the seconds since 1970.
+
+    Raises:
+        OSError: there is no writing there.
     """
 
     def __init__(
         self,
         open_store: Callable[[], UsageStore],
-        folder: Path,
+        folder: Path | None,
         on_problem: Callable[[str | None], None],
         on_loss: Callable[[int], None],
         clock: Callable[[], float] = time.time,
@@ -49,11 +69,13 @@ class UsageLedger:
         self._writing = threading.Lock()
         self._rows: dict[tuple[str, str, str], list[Any]] = {}
         self._dropped = self._stored = Counted()
+        self._pending: _Batch | None = None
         self._day, self._day_ends = "", 0.0
         self._store: UsageStore | None = None
-        self._journal = self._make_journal()
+        self._journal = None if folder is None else Journal(folder)
         self._ending = threading.Event()
         self._failing = False
+        self._asked = float("inf")
         self._thread = threading.Thread(target=self._run, name="vlinders-usage", daemon=True)
 
     def start(self) -> None:
@@ -62,15 +84,15 @@ class UsageLedger:
         Finalize(self, UsageLedger.stop, args=(self,), exitpriority=10)
 
     def stop(self) -> None:
-        """Store what is left, and close. Idempotent."""
+        """Store what is left, and close. Idempotent. A store that does not answer is not waited for long."""
         if self._ending.is_set():
             return
         self._ending.set()
-        stored = self.flush()
-        if self._store is not None and stored and self._journal is not None:
+        if self.flush() and self._journal is not None and self._store is not None:
             self._journal.close()
             self._try(lambda store, name=self._journal.name: store.forget(name))  # type: ignore[misc]
-            self._store.close()
+        if not self._is_stuck():
+            self._forget_store()
 
     def add(self, tenant: str, model: str, amounts: Amounts) -> None:
         """Count what a request used."""
@@ -79,6 +101,8 @@ class UsageLedger:
         now = self._clock()
         if now >= self._day_ends:
             self._turn(now)
+        if self._is_stuck():
+            self._complain(f"the store has {_NO_ANSWER}")
         with self._lock:
             row = self._rows.get((self._day, tenant, model))
             if row is None:
@@ -98,34 +122,52 @@ class UsageLedger:
         Raises:
             StoreError: the store does not answer.
         """
-        self.flush()
-        store = self._store or self._open_store()
-        return store.read(first, last, tenant), store.lost(first, last)
+        if not self._is_stuck():
+            self.flush()
+        if self._is_stuck():
+            raise StoreError(f"the usage ledger has {_NO_ANSWER}")
+        kept = self._store
+        store = kept or self._open_store()
+        try:
+            return store.read(first, last, tenant), store.lost(first, last)
+        finally:
+            if kept is None:
+                store.close()
 
     def flush(self) -> bool:
         """Store what has been counted; return whether all of it is stored."""
-        with self._writing:
-            with self._lock:
-                taken, self._rows = self._rows, {}
-                dropped, self._dropped = self._dropped, Counted()
-            if not taken and dropped == Counted():
-                return True
-            rows = {Key(*key): Amounts(*row) for key, row in taken.items()}
-            counted = Counted(
-                sum(row.requests for row in rows.values()), sum(row.tokens for row in rows.values())
-            )
-            stored = _sum(_sum(self._stored, counted), dropped)
-            name = "" if self._journal is None else self._journal.name
-            if self._try(lambda store: store.add(rows, name, stored, Loss(self._day, *dropped))):
-                self._stored = stored
-                self._on_loss(dropped.requests)
-                return True
-            with self._lock:
-                for key, row in self._rows.items():
-                    rows[Key(*key)] = rows.get(Key(*key), Amounts()).plus(Amounts(*row))
-                self._rows = {(key.day, key.tenant, key.model): list(row) for key, row in rows.items()}
-                self._dropped = _sum(self._dropped, dropped)
+        if not self._writing.acquire(timeout=PATIENCE_SECONDS):
+            return False  # the store keeps another thread waiting
+        try:
+            if self._pending is not None and not self._store_batch(self._pending, again=True):
+                return False
+            self._pending = self._take()
+            return self._pending is None or self._store_batch(self._pending)
+        finally:
+            self._writing.release()
+
+    def _take(self) -> _Batch | None:
+        """Return what has been counted since it was last taken; None if that is nothing."""
+        with self._lock:
+            taken, self._rows = self._rows, {}
+            dropped, self._dropped = self._dropped, Counted()
+        if not taken and dropped == Counted():
+            return None
+        rows = {Key(*key): Amounts(*row) for key, row in taken.items()}
+        counted = Counted(
+            sum(row.requests for row in rows.values()), sum(row.tokens for row in rows.values())
+        )
+        return _Batch(rows, dropped, _sum(_sum(self._stored, counted), dropped))
+
+    def _store_batch(self, batch: _Batch, *, again: bool = False) -> bool:
+        """Store a batch whole, or keep it to be stored `again`; return whether it is stored."""
+        name = None if self._journal is None else self._journal.name
+        loss = Loss(self._day, *batch.dropped)
+        if not self._try(lambda store: store.add(batch.rows, name, batch.stored, loss, again=again)):
             return False
+        self._stored, self._pending = batch.stored, None
+        self._on_loss(batch.dropped.requests)
+        return True
 
     def _run(self) -> None:
         known = self._know_losses()
@@ -139,33 +181,50 @@ class UsageLedger:
 
     def _try(self, act: Callable[[UsageStore], None]) -> bool:
         """Do something with the store; return whether it could be done, and tell if that has changed."""
+        self._asked = time.monotonic()
         try:
             if self._store is None:
                 self._store = self._open_store()
             act(self._store)
         except (StartupError, OSError) as error:
-            if not self._failing:
-                self._on_problem(str(error))
-            self._failing = True
-        else:
-            if self._failing:
-                self._on_problem(None)
+            self._complain(str(error))
+            self._forget_store()
+            return False
+        finally:
+            self._asked = float("inf")
+        if self._failing:
             self._failing = False
-        return not self._failing
+            self._on_problem(None)
+        return True
+
+    def _complain(self, problem: str) -> None:
+        if not self._failing:
+            self._failing = True
+            self._on_problem(problem)
+
+    def _forget_store(self) -> None:
+        """Close the store, to open it anew the next time: its file may have gone, and its tables with it."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _is_stuck(self) -> bool:
+        """Tell whether the store keeps whoever asked it waiting."""
+        return time.monotonic() - self._asked > PATIENCE_SECONDS
 
     def _count_losses(self, store: UsageStore) -> None:
         """Count as lost what processes that were killed had not stored."""
+        if self._folder is None:
+            return
+        found = []
         for leftover in leftovers(self._folder):
             self._turn(self._clock())
             lost = store.lose(leftover.name, leftover.counted, self._day)
             self._on_loss(lost.requests)
-
-    def _make_journal(self) -> Journal | None:
-        try:
-            return Journal(self._folder)
-        except OSError as error:
-            self._on_problem(f"{self._folder} cannot be written ({error.strerror}): losses are not counted")
-            return None
+            found.append(leftover)
+        for leftover in found:
+            if not leftover.path.exists():
+                store.forget(leftover.name)
 
     def _turn(self, now: float) -> None:
         self._day = time.strftime("%Y-%m-%d", time.gmtime(now))

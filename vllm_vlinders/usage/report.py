@@ -8,7 +8,7 @@ import io
 import re
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from vllm_vlinders.settings import UsageSettings
@@ -17,6 +17,7 @@ from vllm_vlinders.usage.journal import Counted
 
 COLUMNS = (*Key._fields, "requests", "prompt_tokens", "cached_tokens", "completion_tokens", "cost")
 _PER_THOUSAND = 1000
+_DAY_SECONDS = 86_400
 _ALLOWED = "give a month as 2026-11, or days as 2026-11-21, not both"
 _MONTH = re.compile(r"^\d{4}-\d{2}$")
 
@@ -64,9 +65,21 @@ def rows(found: Mapping[Key, Amounts]) -> list[dict[str, Any]]:
 
 
 def report(
-    found: Mapping[Key, Amounts], lost: Counted, days: Days, settings: UsageSettings, now: float | None = None
+    found: Mapping[Key, Amounts],
+    lost: Counted,
+    days: Days,
+    gpus: UsageSettings | None = None,
+    now: float | None = None,
 ) -> dict[str, Any]:
-    """Return lines, sums, and what the GPUs cost in those days (as far as they have passed)."""
+    """Return lines, sums, and what the GPUs cost in those days (as far as they have passed).
+
+    Args:
+        found: the lines.
+        lost: what is missing in them.
+        days: of which days.
+        gpus: what the GPUs cost; None where the lines are not all that ran on them.
+        now: seconds since 1970; None: the clock's.
+    """
     total = Amounts()
     for amounts in found.values():
         total = total.plus(amounts)
@@ -77,11 +90,11 @@ def report(
         "total": dict(zip(COLUMNS[len(Key._fields) :], total, strict=True)),
         "lost": lost._asdict(),
     }
-    if settings.gpu_hour is not None:
+    if gpus is not None and gpus.gpu_hour is not None:
         hours = _hours(days, time.time() if now is None else now)
-        cost = settings.gpu_hour * settings.gpus * hours
+        cost = gpus.gpu_hour * gpus.gpus * hours
         summary["gpus"] = {
-            "hours": round(hours * settings.gpus, 3),
+            "hours": round(hours * gpus.gpus, 3),
             "cost": cost,
             "cost_per_1k_tokens": cost / total.tokens * _PER_THOUSAND if total.tokens else None,
         }
@@ -98,7 +111,9 @@ def as_csv(found: Mapping[Key, Amounts]) -> str:
 
 
 def _hours(days: Days, now: float) -> float:
-    begin = datetime.combine(date.fromisoformat(days.first), datetime.min.time(), UTC)
-    end = datetime.combine(date.fromisoformat(days.last) + timedelta(1), datetime.min.time(), UTC)
-    passed = min(end.timestamp(), now) - begin.timestamp()
-    return max(0.0, passed / 3600)
+    begin, last = (_midnight(day) for day in days)
+    return max(0.0, (min(last + _DAY_SECONDS, now) - begin) / 3600)
+
+
+def _midnight(day: str) -> float:
+    return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC).timestamp()

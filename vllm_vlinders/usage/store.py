@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,21 +57,37 @@ class UsageStore:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x766C696E64657273)))
             _METADATA.create_all(connection)
 
-    def add(self, rows: Mapping[Key, Amounts], journal: str, stored: Counted, loss: Loss) -> None:
+    def add(
+        self,
+        rows: Mapping[Key, Amounts],
+        journal: str | None,
+        stored: Counted,
+        loss: Loss,
+        *,
+        again: bool = False,
+    ) -> None:
         """Add `rows` and `loss`, and note that `journal` has accounted for so much in all.
 
+        Args:
+            rows: sums by key.
+            journal: the name of the process's journal; None: it has none.
+            stored: all that the process has accounted for with these rows.
+            loss: what is missing.
+            again: the same has been tried before: it may be there already, only the answer having been lost.
+
         Raises:
-            StoreError: nothing has been added.
+            StoreError: nothing has been added; or all, and the answer was lost.
         """
         with self._database.transaction(write=True) as connection:
-            for key, amounts in sorted(rows.items()):  # one order for all: no deadlocks
-                _add(connection, USAGE, key._asdict(), amounts._asdict())
+            if again and journal is not None and _accounted(connection, journal) == stored:
+                return
+            if rows:  # in one order for all: no deadlocks
+                lines = [key._asdict() | amounts._asdict() for key, amounts in sorted(rows.items())]
+                connection.execute(_adding(connection, USAGE), lines)
             if loss.requests:
-                _add(
-                    connection, LOSSES, {"day": loss.day}, {"requests": loss.requests, "tokens": loss.tokens}
-                )
-            connection.execute(sa.delete(JOURNALS).where(JOURNALS.c.name == journal))
-            connection.execute(sa.insert(JOURNALS).values(name=journal, **stored._asdict()))
+                connection.execute(_adding(connection, LOSSES), loss._asdict())
+            if journal is not None:
+                _account(connection, journal, stored)
 
     def forget(self, journal: str) -> None:
         """Forget a journal that has been closed."""
@@ -80,12 +97,11 @@ class UsageStore:
     def lose(self, journal: str, counted: Counted, day: str) -> Counted:
         """Count as lost on `day` what `journal` counted and did not store; return how much that is."""
         with self._database.transaction(write=True) as connection:
-            query = sa.select(JOURNALS.c.requests, JOURNALS.c.tokens).where(JOURNALS.c.name == journal)
-            stored = connection.execute(query).one_or_none() or Counted()
+            stored = _accounted(connection, journal)
             lost = Counted(max(0, counted.requests - stored[0]), max(0, counted.tokens - stored[1]))
             if lost != Counted():
-                _add(connection, LOSSES, {"day": day}, lost._asdict())
-            connection.execute(sa.delete(JOURNALS).where(JOURNALS.c.name == journal))
+                connection.execute(_adding(connection, LOSSES), {"day": day, **lost._asdict()})
+            _account(connection, journal, counted)
         return lost
 
     def read(self, first: str, last: str, tenant: str | None = None) -> dict[Key, Amounts]:
@@ -109,11 +125,36 @@ class UsageStore:
         self._database.close()
 
 
-def _add(
-    connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], amounts: Mapping[str, Any]
-) -> None:
-    """Add `amounts` to the row of `key`, which is made if there is none."""
-    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[connection.dialect.name]
-    statement = insert(table).values(**key, **amounts)
-    sums = {name: table.c[name] + statement.excluded[name] for name in amounts}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=sums))
+def _accounted(connection: sa.Connection, journal: str) -> Counted:
+    """Return how much a journal has accounted for."""
+    query = sa.select(JOURNALS.c.requests, JOURNALS.c.tokens).where(JOURNALS.c.name == journal)
+    row = connection.execute(query).one_or_none()
+    return Counted() if row is None else Counted(*row)
+
+
+def _account(connection: sa.Connection, journal: str, counted: Counted) -> None:
+    """Note how much a journal has accounted for."""
+    connection.execute(_replacing(connection, JOURNALS), {"name": journal, **counted._asdict()})
+
+
+def _adding(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return the statement that adds to the row of a key, which is made if there is none."""
+    return _upsert(connection.dialect.name, table, adds=True)
+
+
+def _replacing(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return the statement that sets the row of a key."""
+    return _upsert(connection.dialect.name, table, adds=False)
+
+
+@cache
+def _upsert(dialect: str, table: sa.Table, *, adds: bool) -> Any:
+    """Return a statement, made once: that takes SQLAlchemy longer than a database takes to run it."""
+    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect]
+    statement = insert(table)
+    values = {
+        column.name: column + statement.excluded[column.name] if adds else statement.excluded[column.name]
+        for column in table.columns
+        if not column.primary_key
+    }
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)

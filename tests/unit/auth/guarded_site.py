@@ -20,6 +20,7 @@ from vllm_vlinders.serving.access import Access
 from vllm_vlinders.serving.exchange import current_exchange
 from vllm_vlinders.serving.management import management_routes
 from vllm_vlinders.serving.pipeline import Pipeline
+from vllm_vlinders.serving.refusals import refuse
 
 PEPPER = "a pepper of the tests"
 CHAT = "/v1/chat/completions"
@@ -100,7 +101,13 @@ def body(words: int = 10, **more: Any) -> dict[str, Any]:
 
 
 def engine(
-    site: Any, prompt: int = 20, output: int = 5, raises: bool = False, request_id: str | None = None
+    site: Any,
+    prompt: int = 20,
+    output: int = 5,
+    *,
+    raises: bool = False,
+    request_id: str | None = None,
+    shed: bool = False,
 ) -> list[int | None]:
     """Let the site's endpoint do as vLLM does at the door of the engine; return the limits it was given."""
     limits: list[int | None] = []
@@ -114,6 +121,9 @@ def engine(
         exchange = current_exchange.get()
         assert exchange is not None
         assert exchange.meter is not None
+        if shed:
+            refuse(name, RequestError("too late", status=503, code="deadline_exceeded"))
+            raise ValueError("as vLLM does")
         exchange.meter.output += output
         site.reached.append(CHAT)
         if raises:

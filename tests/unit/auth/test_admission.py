@@ -84,6 +84,16 @@ def test_whatever_the_end_the_reservation_is_settled(make_site: Any, how: str) -
     assert used(site, key, "concurrent_requests") == 0
 
 
+def test_what_the_engine_core_turns_away_is_charged_to_nobody(make_site: Any) -> None:
+    limits = {"tokens_per_minute": 1000, "requests_per_minute": 9, "concurrent_requests": 1}
+    site = make_site(quotas={"tenants": {"acme": limits}})
+    key = site.key()
+    engine(site, shed=True)
+    answers = [site.client.post(CHAT, json=body(), headers=bearer(key)) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503] * 3
+    assert [used(site, key, limit) for limit in limits] == [0, 0, 0]
+
+
 def test_the_refusal_names_the_limit_and_the_time(make_site: Any) -> None:
     site = make_site(quotas={"principals": {"default": {"requests_per_minute": 2}}})
     key = site.key(principal="bot")
@@ -217,6 +227,7 @@ def test_bodies_and_headers_have_limits(make_site: Any) -> None:
         yield big[:500]
         yield big[500:]
 
+    assert site.client.post("/health", content=parts()).status_code == 413, "open, and nobody's to fill"
     json_type = {"content-type": "application/json"}
     for content in (big, parts()):
         answer = site.client.post(CHAT, content=content, headers={**key, **json_type})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from guarded_site import PEPPER, bearer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vllm_vlinders.auth import poller
 from vllm_vlinders.auth.audit import Audit
 from vllm_vlinders.auth.directory import KeyDirectory
 from vllm_vlinders.auth.key_office import KeyOffice
 from vllm_vlinders.auth.keys import KeyIndex, Pepper, make_key, redact
+from vllm_vlinders.auth.moments import LATEST, describe
+from vllm_vlinders.auth.poller import Poller
 from vllm_vlinders.auth.store import open_store
 from vllm_vlinders.cli import main
 from vllm_vlinders.errors import CredentialError, KeyRequestError, StoreError
@@ -91,6 +96,36 @@ def test_a_rotated_key_keeps_its_principal_and_the_old_one_ends(url: str) -> Non
     assert index.authenticate(new.key, NOW + 10**9).name == "bot"
     with pytest.raises(KeyRequestError, match="is expired; create a new one"):
         office(store, NOW + 60).rotate(old.record.id)
+    store.close()
+
+
+def test_a_key_that_is_revoked_while_it_is_rotated_has_no_successor(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(url)
+    read_before = office(store).create(tenant="acme", role="user").record
+    office(store).revoke(read_before.id)
+    monkeypatch.setattr(store, "get", lambda _key_id: read_before)
+    with pytest.raises(KeyRequestError, match=f"key {read_before.id} has been revoked; create a new one"):
+        office(store, NOW + 1).rotate(read_before.id)
+    (left,) = store.all()
+    assert left == replace(read_before, revoked=NOW)
+    store.close()
+
+
+def test_the_end_of_a_key_comes_nearer_and_never_moves_away(url: str) -> None:
+    store = opened(url)
+    read_before = office(store).create(tenant="acme", role="user", expires=NOW + 100).record
+    office(store).revoke(read_before.id)
+    for expires, revoked, kept in (
+        (NOW + 100, None, (NOW + 100, NOW)),
+        (NOW + 200, NOW + 50, (NOW + 100, NOW)),
+        (None, None, (NOW + 100, NOW)),
+        (NOW + 60, NOW - 5, (NOW + 60, NOW - 5)),
+    ):
+        store.put(replace(read_before, expires=expires, revoked=revoked))
+        record = store.get(read_before.id)
+        assert (record.expires, record.revoked) == kept
     store.close()
 
 
@@ -192,6 +227,111 @@ def test_a_restored_older_store_is_taken_over_whole(tmp_path: Path) -> None:
     assert set(directory.index.records) == {kept.record.id}
 
 
+def test_a_file_in_the_place_of_another_is_taken_over_whole(tmp_path: Path) -> None:
+    """Although its counter stands where the other's stood."""
+    url, copy = f"sqlite:///{tmp_path}/keys.db", f"sqlite:///{tmp_path}/copy.db"
+    store = opened(url)
+    kept = office(store).create(tenant="acme", role="user")
+    shutil.copy(tmp_path / "keys.db", tmp_path / "copy.db")
+    directory = KeyDirectory(store, Pepper(PEPPER), 1)
+    lost = office(store).create(tenant="acme", role="user")
+    directory.refresh()
+    assert set(directory.index.records) == {kept.record.id, lost.record.id}
+    found = office(opened(copy)).create(tenant="acme", role="user")
+    (tmp_path / "copy.db").replace(tmp_path / "keys.db")
+    directory.refresh()
+    assert set(directory.index.records) == {kept.record.id, found.record.id}
+
+
+def test_a_file_that_is_gone_is_told_and_not_made_anew(tmp_path: Path) -> None:
+    path, away = tmp_path / "keys.db", tmp_path / "away.db"
+    directory = KeyDirectory(opened(f"sqlite:///{path}"), Pepper(PEPPER), 1)
+    new = office(directory.store).create(tenant="acme", role="user")
+    directory.refresh()
+    path.rename(away)
+    directory.refresh()
+    gone = f"the key store {path} cannot be opened: No such file or directory"
+    assert directory.status()["store"] == gone
+    with pytest.raises(StoreError):
+        office(directory.store).create(tenant="acme", role="user")
+    assert not path.exists()
+    assert directory.index.authenticate(new.key, NOW)
+    away.rename(path)
+    directory.refresh()
+    assert directory.status()["store"] == "ok"
+
+
+def test_after_a_problem_everything_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = KeyDirectory(opened(f"sqlite:///{tmp_path}/keys.db"), Pepper(PEPPER), 1)
+    office(directory.store).create(tenant="acme", role="user")
+    directory.refresh()
+    asked, changes = [], directory.store.changes
+
+    def fail_once(since: int) -> Any:
+        asked.append(since)
+        if len(asked) == 1:
+            raise StoreError("gone")
+        return changes(since)
+
+    monkeypatch.setattr(directory.store, "changes", fail_once)
+    for _ in range(3):
+        directory.refresh()
+    assert asked == [1, 0, 1]
+
+
+def test_a_store_that_says_nothing_is_told_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "_LONGEST_STOP_SECONDS", 0.01)
+    directory = KeyDirectory(opened(f"sqlite:///{tmp_path}/keys.db"), Pepper(PEPPER), 0.1)
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(_since: int) -> Any:
+        asked.set()
+        released.wait()
+        raise StoreError("gone")
+
+    monkeypatch.setattr(directory.store, "changes", hang)
+    directory.start()
+    assert asked.wait(60)
+    directory._refreshed -= 12
+    assert re.match(r"the key store has not answered for \d+ seconds", directory.status()["store"])
+    stopping = threading.Thread(target=directory.stop, daemon=True)
+    stopping.start()
+    stopping.join(60)
+    assert not stopping.is_alive()
+    released.set()
+    directory._poller._thread.join()
+
+
+def test_a_poller_outlives_what_its_action_raises() -> None:
+    calls, again = [], threading.Event()
+
+    def fail() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            again.set()
+        raise RuntimeError("as nobody expected")
+
+    polling = Poller("test", 0.001, fail)
+    polling.start()
+    assert again.wait(60)
+    polling.stop()
+
+
+def test_all_keys_are_shown_while_others_come() -> None:
+    index = KeyIndex(Pepper(PEPPER))
+
+    class Known:
+        @property
+        def record(self) -> Any:
+            index.put(office(None).make(tenant="acme", role="user").record)
+            return None
+
+    index._known = {"one": Known(), "two": Known()}  # type: ignore[dict-item]
+    assert set(index.records) == {"one", "two"}
+
+
 @pytest.mark.parametrize(
     ("wish", "expected"),
     [
@@ -201,7 +341,13 @@ def test_a_restored_older_store_is_taken_over_whole(tmp_path: Path) -> None:
         ({"role": "root"}, "role: 'root' is not known; allowed are admin, metrics, readonly, user"),
         ({"expires": NOW - 1}, "expires"),
         ({"expires": float("nan")}, "expires"),
+        ({"expires": LATEST}, "expires: give a moment of the years 1970 to 9998"),
+        ({"not_before": -1}, "not_before: give a moment of the years 1970 to 9998"),
         ({"label": "x" * 201}, "label"),
+        ({"label": "half \ud800"}, "label: give a text without NUL and without lone surrogates"),
+        ({"label": "nothing \0"}, "label: give a text without NUL and without lone surrogates"),
+        ({"tenant": "\ud800"}, "tenant"),
+        ({"role": "\ud800"}, "role"),
         ({"principal": ""}, "principal"),
         ({"principal": "jwt:someone"}, "principal"),
     ],
@@ -232,6 +378,40 @@ def test_a_yaml_file_is_read_again_when_it_changes_and_never_written(tmp_path: P
     assert directory.problem is None
     with pytest.raises(CredentialError, match="unknown"):
         directory.index.authenticate(new.key, NOW)
+
+
+@pytest.mark.parametrize("key_id", ["\ud800", "\0", "", "0" * 13])
+def test_what_is_no_id_is_no_key(key_id: str, url: str) -> None:
+    store = opened(url)
+    with pytest.raises(KeyRequestError, match="there is no key with the id"):
+        office(store).revoke(key_id)
+    store.close()
+
+
+@pytest.mark.parametrize("overlap", [-1, float("nan"), float("inf"), LATEST])
+def test_an_overlap_ends_in_a_year_that_can_be_written(overlap: float, tmp_path: Path) -> None:
+    store = opened(f"sqlite:///{tmp_path}/keys.db")
+    old = office(store).create(tenant="acme", role="user").record
+    with pytest.raises(KeyRequestError, match="overlap"):
+        office(store).rotate(old.id, overlap)
+    assert list(store.all()) == [old]
+
+
+@pytest.mark.parametrize("moment", [float("nan"), float("inf"), -1e300, 1e300, LATEST * 2])
+def test_what_cannot_be_written_as_a_moment_is_shown_as_it_is(moment: float) -> None:
+    record = replace(office(None).make(tenant="acme", role="user").record, expires=moment)
+    assert describe(record, NOW)["expires"] == str(moment)
+
+
+@pytest.mark.parametrize("moment", [".nan", ".inf", "-1", str(LATEST)])
+@pytest.mark.parametrize("field", ["created", "not_before", "expires", "revoked"])
+def test_an_entry_has_moments_that_can_be_written(field: str, moment: str, tmp_path: Path) -> None:
+    record = office(None).make(tenant="acme", role="user").record
+    path = tmp_path / "keys.yaml"
+    whose = f"id: '{record.id}', digest: '{record.digest}', tenant: acme, role: user"
+    path.write_text(f"keys: [{{{whose}, {field}: {moment}}}]")
+    with pytest.raises(StoreError, match=rf"keys.0.{field}"):
+        opened(f"yaml:///{path}")
 
 
 @pytest.mark.parametrize(
@@ -281,9 +461,13 @@ def test_keys_are_managed_over_http_and_every_change_is_audited(make_site: Any, 
         {"tenant": 5, "role": "user"},
         {**wish, "x": 1},
         {**wish, "expires": "soon"},
+        {**wish, "expires": "9999-12-31T23:59:59-14:00"},
+        {**wish, "not_before": "1960-01-01"},
+        {**wish, "label": "\ud800"},
     ):
-        answer = site.client.post("/vlinders/keys", json=bad, headers=admin)
+        answer = site.client.post("/vlinders/keys", content=json.dumps(bad), headers=admin)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value"), bad
+    assert site.client.get("/vlinders/keys", headers=admin).status_code == 200
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     events = [(line["event"], line["actor"]) for line in lines if line["event"].startswith("key.")]
     assert events[1:] == [("key.created", "boss"), ("key.rotated", "boss"), ("key.revoked", "boss")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,21 @@ def test_auto_needs_no_right_of_its_own_and_gives_none(make_site: Callable[..., 
     assert site.client.post(CHAT, json=HARD, headers=prefer).status_code == 403
 
 
+def test_what_is_explained_is_what_would_be_done(make_site: Callable[..., Site]) -> None:
+    site = make_site(roles={"weak": {"models": ["cheap"]}})
+    use()
+    admin = bearer(site.key(role="admin"))
+
+    def explain(**more: Any) -> Any:
+        return site.client.post("/vlinders/route", content=json.dumps({**HARD, **more}), headers=admin)
+
+    assert explain().json()["model"] == "strong"
+    assert explain(role="weak").json()["model"] == "cheap"
+    assert explain(tenant="\ud800").status_code == 200
+    for more in ({"role": "other"}, {"requirements": {"model": "other"}}):
+        assert explain(**more).status_code == 400
+
+
 def test_the_quota_is_held_against_the_price_of_the_model_that_answers(
     make_site: Callable[..., Site],
 ) -> None:
@@ -104,6 +120,37 @@ def test_ceilings_hold_for_an_upstream_however_sizes_are_written(
             else:
                 assert answer.status_code == 200
                 assert {name: there.seen[0][1][name] for name in sent} == sent
+    finally:
+        there.served.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "status"),
+    [
+        ("/v1/completions", {"prompt": [7] * 900}, 403),
+        ("/v1/completions", {"prompt": ["hi", "word " * 900]}, 403),
+        ("/v1/completions", {"prompt": ["word " * 300] * 3}, 200),
+        (
+            CHAT,
+            {**EASY, "prompt": ["word"] * 50_000, "messages": [{"role": "user", "content": "x"}] * 50_000},
+            403,
+        ),
+        ("/v1/responses", {"input": [{"type": "function_call_output", "output": "word " * 900}]}, 403),
+        ("/v1/responses", {"input": "hi", "instructions": "word " * 900}, 403),
+        (CHAT, {**EASY, "tools": [{"type": "function", "function": {"description": "word " * 900}}]}, 403),
+    ],
+)
+def test_a_prompt_for_an_upstream_is_no_longer_than_the_role_allows(
+    make_site: Callable[..., Site], path: str, more: Any, status: int
+) -> None:
+    there = Elsewhere()
+    site = make_site(roles={"short": {"max_context": 800}})
+    use({**MODELS, "far": {"upstream": {"urls": [there.url]}}})
+    try:
+        with site.client:
+            ask = {**more, "model": "far", "max_tokens": 5}
+            got = site.client.post(path, json=ask, headers=bearer(site.key(role="short")))
+            assert got.status_code == status
     finally:
         there.served.stop()
 

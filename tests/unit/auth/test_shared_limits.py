@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from guarded_site import CHAT, bearer, body, engine, used
 
+from vllm_vlinders.auth.quota import shared as shared_module
 from vllm_vlinders.auth.quota.charge import Charge, Receipt, Refusal
 from vllm_vlinders.auth.quota.ledger import Ledger
 from vllm_vlinders.auth.quota.shared import SharedLedger
@@ -80,6 +83,120 @@ def test_what_redis_holds_is_settled(redis_server: Any) -> None:
     ledger = SharedLedger(url)
     answer = ledger.reserve_now([Charge("t:settle", "tokens", 0, 1000, 60_000)])
     assert answer.levels[0].used == 130  # type: ignore[union-attr]
+    ledger.close()
+
+
+def reserved(ledger: SharedLedger, subject: str, window_ms: int = 60_000) -> Receipt:
+    answer = ledger.reserve_now([Charge(subject, "tokens", 100, 1000, window_ms)])
+    assert isinstance(answer, Receipt)
+    return answer
+
+
+def counted(url: str, subject: str) -> int:
+    ledger = SharedLedger(url)
+    answer = ledger.reserve_now([Charge(subject, "tokens", 0, 1000, 60_000)])
+    ledger.close()
+    assert isinstance(answer, Receipt)
+    return answer.levels[0].used
+
+
+def wait_for(state: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not state():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Unreliable:
+    """The script that settles: what is asked, or what is answered, gets lost."""
+
+    def __init__(self, ledger: SharedLedger, loses: str, times: int = 1) -> None:
+        self.script, self.loses, self.times, self.asked = ledger._settle, loses, times, 0
+        ledger._settle = self
+
+    def __call__(self, **question: Any) -> None:
+        self.asked += 1
+        lost = self.asked <= self.times
+        if not lost or self.loses == "the answer":
+            self.script(**question)
+        if lost:
+            raise redis.TimeoutError
+
+
+@pytest.mark.parametrize("loses", ["the question", "the answer"])
+def test_a_settlement_that_fails_is_made_later_and_once(
+    redis_server: Any, monkeypatch: pytest.MonkeyPatch, loses: str
+) -> None:
+    monkeypatch.setattr(shared_module, "_PAUSE_SECONDS", 0.01)
+    url, _ = redis_server
+    subject = f"t:{loses}"
+    ledger = SharedLedger(url)
+    receipts = [reserved(ledger, subject) for _ in range(3)]
+    script = Unreliable(ledger, loses)
+    for receipt in receipts[:2]:  # one that fails, and one behind it
+        ledger.settle_later(receipt.entries, lambda _: 30)
+    wait_for(lambda: counted(url, subject) == 30 + 30 + 100)
+    ledger.close()
+    assert script.asked == 3
+    assert counted(url, subject) == 30 + 30 + 100
+
+
+def test_a_settlement_outlives_a_redis_that_stands_still(redis_server: Any) -> None:
+    """What Redis is asked meanwhile it does when it goes on, and it is asked again: it counts once."""
+    url, process = redis_server
+    ledger = SharedLedger(url)
+    receipts = [reserved(ledger, "t:still") for _ in range(3)]
+    ledger.settle_later(receipts[0].entries, lambda _: 30)
+    wait_for(lambda: counted(url, "t:still") == 30 + 100 + 100)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        ledger.settle_later(receipts[1].entries, lambda _: 30)
+        wait_for(lambda: ledger._timer is not None)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    wait_for(lambda: counted(url, "t:still") == 30 + 30 + 100)
+    ledger.close()
+    assert counted(url, "t:still") == 30 + 30 + 100
+
+
+def test_a_ledger_that_ends_settles_what_it_can(redis_server: Any) -> None:
+    url, _ = redis_server
+    ledger = SharedLedger(url)
+    receipt = reserved(ledger, "t:end")
+    Unreliable(ledger, "the question")
+    ledger.settle_later(receipt.entries, lambda _: 30)
+    ledger.close()
+    assert counted(url, "t:end") == 30
+
+
+def test_only_so_many_settlements_wait_and_the_oldest_is_given_up(
+    redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_module, "_MOST_WAITING", 2)
+    monkeypatch.setattr(shared_module, "_PAUSE_SECONDS", 60)
+    url, _ = redis_server
+    ledger = SharedLedger(url)
+    receipts = [reserved(ledger, "t:many") for _ in range(5)]
+    Unreliable(ledger, "the question")
+    for receipt in receipts:
+        ledger.settle_later(receipt.entries, lambda _: 30)
+    ledger._threads.submit(lambda: None).result()
+    assert ledger.problem is not None
+    assert "3 requests stay counted" in ledger.problem
+    assert isinstance(ledger.reserve_now([Charge("t:many", "tokens", 1, 1000, 60_000)]), Receipt)
+    ledger.close()
+    assert counted(url, "t:many") == 3 * 100 + 2 * 30 + 1
+
+
+def test_what_has_left_its_window_is_not_settled(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_module, "_PAUSE_SECONDS", 0.01)
+    ledger = SharedLedger(redis_server[0])
+    receipt = reserved(ledger, "t:old", window_ms=59)
+    Unreliable(ledger, "the question", times=10**9)
+    ledger.settle_later(receipt.entries, lambda _: 30)
+    ledger._threads.submit(lambda: None).result()
+    wait_for(lambda: not ledger._waiting)
+    assert ledger.problem is None
     ledger.close()
 
 

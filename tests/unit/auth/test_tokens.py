@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import http.client
 import http.server
 import json
 import threading
@@ -179,6 +180,13 @@ def test_claims_are_mapped() -> None:
     assert reason(verifier(default_role="admin"), token(role="unknown")) == "no_role"
 
 
+def test_where_roles_are_mapped_no_other_value_is_one() -> None:
+    made = verifier(roles={"vllm-ops": "admin", "staff": "user"}, default_role="readonly")
+    for unmapped in ("admin", "user", ["admin", "metrics"]):
+        assert reason(made, token(role=unmapped)) == "no_role"
+    assert made.verify(token(role=["admin", "staff"])).role == "user"
+
+
 def test_rotation_outages_and_rubbish_of_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     current: list[Any] = [JWKS]
     jwt_settings = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_url="https://id.example/jwks")
@@ -192,10 +200,11 @@ def test_rotation_outages_and_rubbish_of_the_provider(monkeypatch: pytest.Monkey
     assert reason(made, token()) == "unknown_signer"
     made.refresh()
     made.verify(token())
-    for trouble in (OSError("down"), [], {"keys": 5}, {}, ValueError("no JSON")):
+    errors = (OSError("down"), ValueError("no JSON"), http.client.IncompleteRead(b""), RecursionError())
+    for trouble in (*errors, [], {"keys": 5}, {}, {"keys": [jwk(OTHER, ["r"])]}):  # type: ignore[arg-type]
         current[0] = trouble
         made.refresh()
-        assert "cannot be fetched" in str(made.problem)
+        assert "cannot be fetched" in made.status()["jwks"]
         made.verify(token())
     current[0] = {"keys": [jwk(OTHER, "new"), {"kty": "RSA", "kid": "bad"}, "rubbish"]}
     assert reason(made, token(OTHER, kid="new")) == "unknown_signer"

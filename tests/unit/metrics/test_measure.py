@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.metrics.labels import OTHER
-from vllm_vlinders.serving import door
+from vllm_vlinders.serving import door, refusals
 from vllm_vlinders.serving.exchange import ASGIApp, Message, current_exchange
 from vllm_vlinders.serving.measure import recorder, serve_model, tell_late
 from vllm_vlinders.serving.pipeline import Pipeline
@@ -98,6 +98,11 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
     raise RequestError("no", status=429, code="no")
 
 
+async def deny_a_socket(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"no"})
+
+
 async def fail(scope: Any, receive: Any, send: Any) -> None:
     raise ZeroDivisionError
 
@@ -122,6 +127,7 @@ async def be_left_after_the_answer(scope: Any, receive: Any, send: Any) -> None:
     [
         (answer, False, "200"),
         (refuse, False, "429"),
+        (deny_a_socket, False, "401"),
         (fail, False, "500"),
         (be_left, True, "499"),
         (be_left_and_answer, True, "499"),
@@ -239,3 +245,14 @@ def test_tenants_beyond_the_most_are_others_and_take_no_memory() -> None:
     assert OTHER in tenants
     assert second - first < 20_000, "20 bytes each of 2,000 requests would show"
     assert len([tenant for tenant in tenants if tenant.startswith("t")]) <= 3
+
+
+def test_what_is_turned_away_after_its_answer_has_ended_stays_counted() -> None:
+    """As a background response may be, which waits for longer than its request."""
+    before = exposed()
+    call(generating(200, 0))
+    exchange = kept[-1]
+    refusals.refuse("r", RequestError("no", status=503, code="deadline_exceeded"))
+    tell_late(exchange)
+
+    assert tokens_since(before, "prompt") == 200

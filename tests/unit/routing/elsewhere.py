@@ -53,7 +53,7 @@ class Elsewhere:
 
     Attributes:
         mode: how it answers: ``ok``, ``break`` (in the middle), ``drop`` (before a byte), ``hang``, ``endless``,
-            or a status.
+            ``wait`` (once the headers of a stream are sent), or a status.
         seen: the requests that have come: headers and body.
         left: how many clients did not wait for the end of their stream.
         looks: how often its health was asked for.
@@ -116,6 +116,8 @@ class Elsewhere:
 
     async def parts(self) -> AsyncIterator[bytes]:
         try:
+            if self.mode == "wait":
+                await asyncio.Event().wait()
             yield self.STREAM[0]
             while self.mode == "endless":
                 self.sent += 1

@@ -21,6 +21,9 @@ PLAIN = {
         "write a bash script that renames all pictures by date",
         "Escribe un script en python que lea un csv y calcule la media",
         "напиши скрипт на питоне который скачивает картинки",
+        "how do i vertically align a span inside a div",
+        "pandas keep only rows where price is above 10",
+        "como ordenar um array em javascript",
         "First explain what a B-tree is, then write one in Go with insert, delete and tests",
     ],
     "code_explanation": [
@@ -30,10 +33,18 @@ PLAIN = {
         "このPythonコードは何をしますか print(sum(range(10)))",
         "Bu kodu açıkla: x = [i for i in range(5)]",
         "whats the diff between a list and a tuple in python",
+        "npm ERR! code ELIFECYCLE\nnpm ERR! errno 1\nnpm ERR! shop@1.0.0 build: `webpack`",
+        "fatal: Unable to create '/srv/app/.git/index.lock': File exists.",
+        "error[E0499]: cannot borrow `list` as mutable more than once at a time",
+        "Pod is in CrashLoopBackOff, why",
+        "ModuleNotFoundError: No module named 'yaml' but i installed it",
     ],
     "architecture_design": [
         "Design a scalable architecture for a food delivery platform with 2M users, queues, caches and databases",
         "Propose a database schema and microservices for a hotel booking system",
+        "Design a parcel tracking service:\n1. 5M scans a day\n2. public API\n3. two regions\n4. audit",
+        "wie würdest du ein system für arzttermine aufbauen",
+        "спроектируй систему для проката самокатов",
     ],
     "simple_qa": [
         "what is the capital of peru",
@@ -43,6 +54,7 @@ PLAIN = {
         "Explain quantum entanglement like im 5",
         "اشرح لي نظرية النسبية",
         "continue",
+        "1) capital of norway\n2) who wrote emma\n3) how many legs has a spider",
     ],
     "math": [
         "solve 3x + 4 = 19",
@@ -54,11 +66,15 @@ PLAIN = {
         "Schreib ein Gedicht über den Herbst",
         "写一首关于秋天的诗",
         "समुद्र पर एक कविता लिखो",
+        "funny names for a goat",
+        "birthday wishes for my uncle",
+        "slogan para una heladería",
     ],
     "analysis": [
         "Compare the economic policies of Sweden and Denmark, evaluate their effects and discuss the trade-offs",
         "Summarize the following article and list its main arguments: Cities are changing because...",
         "Given the quarterly numbers Q1 12.3M Q2 11.1M Q3 10.4M what trends do you see and what would you recommend?",
+        "positive or negative?\n- the lid broke\n- works like a charm\n- hm, not sure",
         "act as a therapist. I feel stuck between my job and my family, what patterns do you see",
     ],
 }
@@ -90,6 +106,37 @@ def test_hard_work_is_more_complex_than_easy_work():
 )
 def test_a_second_easy_question_does_not_make_hard_work(prompt):
     assert classify(prompt).complexity < 0.5
+
+
+LISTS = {
+    "write an inventory app in django": (
+        "barcode scanning", "stock per warehouse", "purchase orders", "csv import", "role based access", "tests"
+    ),
+    "design a hospital messaging platform": (
+        "audit trail", "offline clients", "encryption at rest", "three regions", "failover", "100k users"
+    ),
+    "write a fantasy story": (
+        "a blind mapmaker", "a city under a lake", "an unreliable narrator", "two betrayals", "an open ending"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["- {1}", "{0}. {1}", "{0}) {1}", "* {1}"])
+@pytest.mark.parametrize("task", LISTS)
+def test_a_list_asks_for_as_much_as_the_same_in_a_sentence(task, line):
+    listed = "\n".join(line.format(number, item) for number, item in enumerate(LISTS[task], 1))
+    sentence = classify(f"{task} with {', '.join(LISTS[task])}")
+    as_list = classify(f"{task} with:\n{listed}")
+    assert as_list.category == sentence.category
+    assert as_list.complexity > 0.7
+    assert sentence.complexity > 0.7
+
+
+def test_a_list_of_easy_questions_is_no_hard_work():
+    listed = (
+        "1. when did elvis die\n2. currency of japan\n3. how many ounces in a pound\n4. is a tomato a fruit"
+    )
+    assert classify(listed).complexity < 0.3
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.routing import CATEGORIES, Classification, SemanticRouter
 from vllm_vlinders.routing.asked import Asked
-from vllm_vlinders.routing.facts import Caller
+from vllm_vlinders.routing.facts import Caller, Targets
 from vllm_vlinders.routing.policy import Choice
 from vllm_vlinders.routing.requirements import Requirements, parse_requirements
 from vllm_vlinders.settings import RoutingSettings
@@ -35,7 +35,8 @@ def router(category: str = "simple_qa", complexity: float = 0.1, **more: Any) ->
 
 
 def decide(of: SemanticRouter, asked: Asked | None = None, **choice: Any) -> Any:
-    facts = of.facts(asked or Asked("x"), Caller("acme", "key", "user"))
+    targets = Targets(**{name: choice.pop(name) for name in ("load", "usable") if name in choice})
+    facts = of.facts(asked or Asked("x"), Caller("acme", "key", "user"), targets=targets)
     return of.policy.decide(facts, Requirements(), Choice(**choice))
 
 
@@ -122,8 +123,9 @@ def test_a_decision_never_leaves_what_the_caller_may_use(
     of = router(*kind, models=models, routes=routes)
     given_words = zip(("quality", "cost", "speed"), words, strict=True)
     requirements = parse_requirements({name: word for name, word in given_words if word})
-    choice = Choice(allowed.__contains__, usable.__contains__, lambda name: loads.get(name, 0), previous)
-    found = of.policy.decide(of.facts(Asked("x"), Caller()), requirements, choice)
+    choice = Choice(allowed.__contains__, previous)
+    targets = Targets(lambda name: loads.get(name, 0), usable.__contains__)
+    found = of.policy.decide(of.facts(Asked("x"), Caller(), targets=targets), requirements, choice)
     if not allowed:
         assert found is None
         return
@@ -226,6 +228,31 @@ def test_utterances_match_by_meaning() -> None:
     assert of.explain("tell me about the weather")["route"] == "weather"
     assert of.explain("Prove that the square root of two is irrational")["route"] == "simple_question"
     assert of.explain("")["route"] == "simple_question"
+
+
+PAYING = {
+    "name": "paying",
+    "utterances": ["I want to pay with my money"],
+    "threshold": 0.2,
+    "models": [CHEAP],
+}
+REFUNDS = {"name": "refunds", "utterances": ["I want my money back"], "threshold": 0.2, "models": [STRONG]}
+INTERNAL = {"name": "internal", "when": {"tenant": "acme"}, "models": [CHEAP]}
+
+
+def test_of_routes_that_the_prompt_is_like_the_nearest_matches() -> None:
+    for routes in ([PAYING, REFUNDS], [REFUNDS, PAYING]):
+        of = router(routes=routes)
+        assert of.explain("please give me my money back")["route"] == "refunds"
+        assert of.explain("may I pay with this money")["route"] == "paying"
+    urgent = router(routes=[REFUNDS, PAYING | {"priority": 1}])
+    assert urgent.explain("please give me my money back")["route"] == "paying"
+
+
+def test_the_nearest_route_does_not_overtake_a_rule_that_comes_before_all_that_are_near() -> None:
+    for routes in ([PAYING, INTERNAL, REFUNDS], [INTERNAL, PAYING, REFUNDS]):
+        found = router(routes=routes).explain("please give me my money back", tenant="acme")
+        assert found["route"] == ("internal" if routes[0] is INTERNAL else "refunds")
 
 
 ONE = {"models": {"a": {}}}

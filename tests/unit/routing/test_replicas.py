@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from elsewhere import Elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_vlinders.metrics.engine_load import KV, RUNNING, WAITING, load_of
+from vllm_vlinders.request_context import RequestContext
 from vllm_vlinders.routing.breaker import Breaker
 from vllm_vlinders.routing.memory import SessionMemory, share_of
 from vllm_vlinders.routing.upstreams import Upstream
+from vllm_vlinders.serving.exchange import Exchange
+from vllm_vlinders.serving.upstreams.forward import Call, settle
 from vllm_vlinders.serving.upstreams.pool import read_load
 from vllm_vlinders.serving.upstreams.usage import UsageHider, UsageReader
 from vllm_vlinders.settings import UpstreamSettings
@@ -92,6 +97,47 @@ def test_usage_is_read_wherever_a_stream_is_cut(lines: bytes, prompt: int | None
         reader.feed(lines[:cut])
         reader.feed(lines[cut:])
         assert (reader.prompt, reader.output) == (prompt, output)
+
+
+BEGINNING = b'data: {"type":"message_start","message":{"usage":{"input_tokens":3,"output_tokens":%d}}}\n\n'
+DELTA = b'data: {"type":"content_block_delta","delta":{"text":"a"}}\n\n'
+END = b'data: {"type":"message_delta","usage":{"output_tokens":4}}\n\ndata: {"type":"message_stop"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("stream", "used"),
+    [
+        (BEGINNING % 0 + DELTA * 9, 10),  # the client has left before the end
+        (BEGINNING % 50 + DELTA * 9, 50),
+        (BEGINNING % 1 + DELTA * 9 + END, 4),
+        (b'data: {"choices":[{}]}\n\n' * 9, 9),
+        (b'data: {"choices":[{}],"usage":{"completion_tokens":20}}\n\n' * 9, 20),
+    ],
+)
+def test_the_beginning_of_an_answer_does_not_say_how_long_it_is(stream: bytes, used: int) -> None:
+    reader = UsageReader()
+    reader.feed(stream)
+    assert reader.used == used
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt", "cached"),
+    [
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 6}}, 9, 6),
+        ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 6}}, 9, 6),
+        ({"input_tokens": 2, "cache_read_input_tokens": 6, "cache_creation_input_tokens": 1}, 9, 6),
+        ({"prompt_tokens": 9, "cache_read_input_tokens": 6}, 9, 6),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}, 5, 5),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None}, 9, 0),
+        ({"input_tokens": 9, "cache_read_input_tokens": "x", "input_tokens_details": [6]}, 9, 0),
+    ],
+)
+def test_what_a_prefix_cache_held_is_read(usage: dict[str, Any], prompt: int, cached: int) -> None:
+    reader = UsageReader()
+    reader.read_whole(json.dumps({"usage": usage}).encode())
+    exchange = Exchange({}, RequestContext("1"), Elsewhere.health)  # type: ignore[arg-type]
+    settle(Call(exchange, {}, None, 1, 0), reader)
+    assert (exchange.meter.prompt, exchange.meter.cached) == (prompt, cached)
 
 
 EVENTS = [

@@ -23,14 +23,14 @@ from vllm_vlinders.auth.roles import Grant
 from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.logs import make_logger
 from vllm_vlinders.request_context import current_request
-from vllm_vlinders.routing import Classification, SemanticRouter
+from vllm_vlinders.routing import Classification, SemanticRouter, grammar
 from vllm_vlinders.routing.asked import PATHS
 from vllm_vlinders.routing.memory import SessionMemory
 from vllm_vlinders.serving import stages
 from vllm_vlinders.serving.exchange import Exchange
 from vllm_vlinders.serving.pipeline import Pipeline
-from vllm_vlinders.serving.router import Routing, install_routing
-from vllm_vlinders.settings import LoggingSettings, RoleSettings, RoutingSettings
+from vllm_vlinders.serving.router import Routing, install_routing, open_routing
+from vllm_vlinders.settings import LoggingSettings, RoleSettings, RoutingSettings, Settings
 
 CHAT = "/v1/chat/completions"
 MODELS = {"strong": {"cost": 0.03}, "cheap": {"cost": 0.002, "speed": "fast"}}
@@ -283,3 +283,10 @@ def test_an_encoder_elsewhere_is_asked_and_missed_without_harm(tmp_path: Path) -
     assert (reached(got)["model"], got.headers["X-Vlinders-Route-Reason"]) == ("strong", "failed")
     with pytest.raises(SettingsError, match="routing.encoder"):
         site(tmp_path, encoder=encoder, routes=routes)
+
+
+def test_nothing_is_left_to_load_for_the_first_request() -> None:
+    grammar._grammar.cache_clear()
+    settings = Settings.model_validate({"routing": {"models": MODELS}})
+    open_routing(settings, tuple(MODELS))
+    assert grammar._grammar.cache_info().currsize == len(grammar.GRAMMARS)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from vllm_vlinders.errors import SettingsError
 from vllm_vlinders.routing import Classification
 from vllm_vlinders.routing.asked import Asked
-from vllm_vlinders.routing.facts import SIGNALS, Caller, Facts
-from vllm_vlinders.routing.rules import compile_rule
+from vllm_vlinders.routing.encoders import create_encoder
+from vllm_vlinders.routing.facts import SIGNALS, Caller, Facts, Targets
+from vllm_vlinders.routing.rules import Known, compile_rule
 
 FACTS = Facts(
     Asked(
@@ -21,7 +22,9 @@ FACTS = Facts(
     Caller("acme", "key", "user"),
     lambda _prompt: Classification("math", 0.7, {"math": 1.0}),
     lambda: 0.4,
+    Targets({"tiny": 0.9, "big": 0.1}.__getitem__, {"tiny": True, "big": False}.__getitem__),
 )
+KNOWN = Known(("tiny", "big"), lambda: create_encoder("static"))
 
 
 @pytest.mark.parametrize(
@@ -42,10 +45,16 @@ FACTS = Facts(
         ({"not": {"images": True}}, True),
         ({"any": [{"images": True}, {"characters": {"at_least": 500}}]}, True),
         ({"all": [{"tools": True}, {"not": {"turns": 3}}]}, False),
+        ({"like": {"texts": ["a recipe for soup", "repair my SQL query"], "threshold": 0.4}}, True),
+        ({"like": {"texts": ["a recipe for soup"]}}, False),
+        ({"model_load": {"tiny": {"at_least": 0.8}}}, True),
+        ({"model_load": {"tiny": {"at_least": 0.8}, "big": {"at_least": 0.8}}}, False),
+        ({"model_up": "tiny"}, True),
+        ({"not": {"model_up": ["tiny", "big"]}}, True),
     ],
 )
 def test_conditions(rule: Any, holds: bool) -> None:
-    assert compile_rule(rule, "when")(FACTS) is holds
+    assert compile_rule(rule, "when", KNOWN)(FACTS) is holds
 
 
 @pytest.mark.parametrize(
@@ -68,7 +77,7 @@ def test_contains_finds_whole_words_of_scripts_with_and_without_spaces(
     word: str, prompt: str, holds: bool
 ) -> None:
     facts = Facts(Asked(prompt), Caller(), FACTS.classify, lambda: 0.0)
-    assert compile_rule({"prompt": {"contains": [word]}}, "when")(facts) is holds
+    assert compile_rule({"prompt": {"contains": [word]}}, "when", KNOWN)(facts) is holds
 
 
 @pytest.mark.parametrize(
@@ -85,20 +94,27 @@ def test_contains_finds_whole_words_of_scripts_with_and_without_spaces(
         ({"prompt": {"matches": "("}}, "when.prompt.matches: not a regular expression"),
         ({"prompt": {"contains": []}}, "when.prompt: expected matches"),
         ({"tenant": 5}, "when.tenant: expected a word"),
+        ({"like": "refunds"}, "when.like: expected texts: [TEXTS]"),
+        ({"like": {"texts": ["a refund"], "threshold": 2}}, "when.like.threshold: Input should be less"),
+        ({"model_load": {"huge": {"at_least": 1}}}, "when.model_load: there is no model 'huge'"),
+        ({"model_load": {"big": "busy"}}, "when.model_load.big: expected a number"),
+        ({"model_up": ["big", "huge"]}, "when.model_up: there is no model 'huge'; there are tiny, big"),
     ],
 )
 def test_wrong_conditions_say_where_and_what_is_allowed(rule: Any, message: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        compile_rule(rule, "when")
+        compile_rule(rule, "when", KNOWN)
     assert str(caught.value).startswith(message)
 
 
+KEYS = ["all", "any", "not", "matches", "contains", "at_least", "like", "texts", "threshold", "model_load",
+        "model_up", "tiny"]  # fmt: skip
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["all", "any", "not", "matches", "contains", "at_least", *SIGNALS]),
+            st.sampled_from([*KEYS, *SIGNALS]),
             inner,
             max_size=2,
         )
@@ -110,7 +126,7 @@ ANYTHING = st.recursive(
 @given(ANYTHING)
 def test_any_rule_is_either_refused_or_answers(rule: Any) -> None:
     try:
-        condition = compile_rule(rule, "when")
+        condition = compile_rule(rule, "when", KNOWN)
     except SettingsError as error:
         assert str(error).startswith("when")
         return

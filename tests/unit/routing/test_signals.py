@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vllm_vlinders.routing import grammar
 from vllm_vlinders.routing.exemplars import snippets
 from vllm_vlinders.routing.grammar import GRAMMARS, structure_of
 from vllm_vlinders.routing.signals import READ_CHARACTERS, read_signals
@@ -156,3 +161,41 @@ def test_every_grammar_reads_any_text(language, text):
     depth, broken = structure_of(text, language)
     assert depth >= 0
     assert isinstance(broken, bool)
+
+
+RUN_ON = [
+    "signals._SENTENCE_END.findall('.' * 400_000 + 'x')",
+    "code._CODE_LINE.match(')' * 400_000 + 'x')",
+    "code._FENCE.findall('`' * 400_000 + 'x')",
+]
+
+
+@pytest.mark.parametrize("search", RUN_ON)
+def test_a_sign_that_goes_on_for_ever_takes_no_longer_than_other_text(search):
+    """In a process that can be ended: time that grows with the square of the length is many minutes of it."""
+    command = f"from vllm_vlinders.routing import code, signals\n{search}"
+    subprocess.run([sys.executable, "-c", command], check=True, timeout=120)
+
+
+def test_a_parser_that_takes_too_long_is_left_alone(monkeypatch):
+    moments = itertools.count()
+    monkeypatch.setattr(grammar.time, "thread_time", lambda: next(moments))
+    code = "def area(shape):\n    if shape:\n        return (\n" * 40
+    assert not structure_of(code, "python")[1], "what was not read to its end is not called cut off"
+
+
+def test_threads_that_parse_at_once_find_what_one_alone_does():
+    """In a process of its own: a parser that two threads use ends it."""
+    command = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from vllm_vlinders.routing import grammar
+grammar.PATIENCE_SECONDS = 60
+sys.setswitchinterval(1e-5)
+codes = ["def f(a):\\n    if a:\\n        return [a, {1: (2, 3)}]\\n" * 50, "class A:\\n    x = 1\\n" * 100]
+alone = [grammar.structure_of(code, "python") for code in codes]
+with ThreadPoolExecutor(4) as threads:
+    found = threads.map(lambda number: grammar.structure_of(codes[number % 2], "python"), range(400))
+assert list(found) == alone * 200
+"""
+    subprocess.run([sys.executable, "-c", command], check=True, timeout=250)

@@ -118,10 +118,22 @@ def test_fallbacks_answer_in_order_then_the_local_model(elsewhere: Make, gateway
     assert named.status_code == 503
 
 
-def test_what_takes_too_long_is_not_asked_again(elsewhere: Make, gateway: Make) -> None:
-    first, second = elsewhere("hang"), elsewhere("hang")
-    at = gateway(first.url, second.url, upstream={"first_byte_seconds": 0.2})
-    got = at.ask()
+def test_a_message_that_breaks_off_says_so_as_anthropics_clients_understand_it(
+    elsewhere: Make, gateway: Make
+) -> None:
+    at = gateway(elsewhere("break").url)
+    body = {**BODY, "max_tokens": 5, "stream": True}
+    event, data = at.client.post("/v1/messages", json=body).text.strip().split("\n")[-2:]
+    assert event == "event: error"
+    assert json.loads(data[6:])["error"]["type"] == "api_error"
+
+
+@pytest.mark.parametrize("how", ["hang", "wait"])
+def test_what_takes_too_long_is_not_asked_again(how: str, elsewhere: Make, gateway: Make) -> None:
+    first, second = elsewhere(how), elsewhere(how)
+    limits = {"first_byte_seconds": 0.2, "idle_seconds": 0.1}
+    at = gateway(first.url, second.url, upstream=limits)
+    got = at.ask({**BODY, "stream": how == "wait"})
     assert (got.status_code, got.json()["error"]["code"]) == (504, "upstream_timeout")
     assert len(first.seen) + len(second.seen) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,8 +178,12 @@ def test_losses_count_once_where_the_journal_cannot_be_removed(
         ledger.start()
         time.sleep(0.5)
     ledger.stop()
+    make().start()
+    deadline = time.monotonic() + 30
+    while len(told) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
 
-    assert told == [3]
+    assert told == [3, 0]
     assert UsageStore(url).lost(*ALL) == Counted(3, 321)
 
 
@@ -213,6 +218,50 @@ def test_a_store_that_is_down_is_waited_for(make: Any, url: str, told: list[Any]
         Key("2026-11-21", "b", "m"): ONE,
     }
     assert [each for each in told if not isinstance(each, int)] == ["down", None]
+
+
+def test_what_is_stored_counts_once_where_the_answer_is_lost(make: Any, url: str, told: list[Any]) -> None:
+    class Unlucky(UsageStore):
+        unlucky = True
+
+        def add(self, *batch: Any, **options: Any) -> None:
+            super().add(*batch, **options)
+            if Unlucky.unlucky:
+                Unlucky.unlucky = False
+                raise StoreError("the connection is lost")
+
+    ledger = make(lambda: Unlucky(url))
+    ledger.add("a", "m", ONE)
+    assert not ledger.flush()
+    ledger.add("a", "m", ONE)
+    assert ledger.flush()
+    ledger.stop()
+
+    assert UsageStore(url).read(*ALL) == {Key("2026-11-21", "a", "m"): Amounts(2, 200, 80, 14, 0.5)}
+    assert told == ["the connection is lost", None, 0, 0]
+
+
+def test_a_store_that_says_nothing_holds_nobody_up(
+    make: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm_vlinders.usage.ledger.PATIENCE_SECONDS", 0.05)
+    asked, ended = threading.Event(), threading.Event()
+
+    def say_nothing() -> UsageStore:
+        asked.set()
+        ended.wait()
+        raise StoreError("gone")
+
+    ledger = make(say_nothing)
+    ledger.start()
+    assert asked.wait(60)
+    time.sleep(0.1)
+    ledger.add("a", "m", ONE)
+    assert len(told) == 1
+    with pytest.raises(StoreError, match="not answered"):
+        ledger.read(*ALL, None)
+    ledger.stop()
+    ended.set()
 
 
 def test_memory_is_bounded_while_the_store_is_down(

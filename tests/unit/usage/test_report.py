@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -64,6 +66,17 @@ def test_gpus_cost_what_their_hours_do() -> None:
 
     assert summary["gpus"] == {"hours": 144.0, "cost": 360.0, "cost_per_1k_tokens": 9.0}
     assert "gpus" not in report(found, Counted(), Days("2026-11-20", "2026-11-30"), UsageSettings(), NOW)
+    assert (
+        report(found, Counted(), Days("2026-11-20", "9999-12-31"), settings, NOW)["gpus"] == summary["gpus"]
+    )
+
+
+def test_who_asks_for_one_tenant_is_not_shown_what_the_gpus_cost_for_all(
+    ledger: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "gpus" in client().get("/vlinders/usage").json()["usage"]
+    assert "gpus" not in client().get("/vlinders/usage?tenant=acme").json()["usage"]
+    assert "gpus" not in json.loads(run(capsys, "--json", "--tenant", "acme"))
 
 
 @pytest.fixture
@@ -78,6 +91,22 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for tenant, completion in (("acme", 10), ("beta", 20), ("acme", 5)):
         kept.add(tenant, "m", Amounts(1, 100, 50, completion, 0.5))
     yield
+    monkeypatch.setenv("VLINDERS_USAGE__ENABLED", "false")
+    open_ledger(load_settings())
+
+
+def test_a_journal_that_cannot_be_written_is_no_store_that_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("vllm_vlinders.usage.ledger.Journal", Mock(side_effect=PermissionError(13, "denied")))
+    open_ledger(load_settings())
+    kept = active_ledger()
+    assert kept is not None
+    kept.add("acme", "m", Amounts(1, 100, 50, 10, 0.5))
+
+    assert kept.flush()
+    assert REGISTRY.get_sample_value("vlinders_usage_up") == 1
     monkeypatch.setenv("VLINDERS_USAGE__ENABLED", "false")
     open_ledger(load_settings())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,13 @@ class Account:
     slots: tuple[Entry, ...] = ()
     local: list[Entry] = field(default_factory=list)
     shared: list[Entry] = field(default_factory=list)
+
+    def counted(self) -> Counter[tuple[str, str]]:
+        """Return how much has been counted for it, of each limit by its subject and name."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for charge, _ in (*self.local, *self.shared):
+            counted[charge.subject, charge.limit] += charge.amount
+        return counted
 
 
 class Book:
@@ -93,9 +101,11 @@ class Book:
         whole = account.reserved.most(amount)
         if whole == account.reserved and price is account.price:
             return None
-        had = account.plan.windows(0, account.reserved, account.price)
+        counted = account.counted()
         needed = account.plan.windows(0, whole, price)
-        more = [new._replace(amount=new.amount - old.amount) for old, new in zip(had, needed, strict=True)]
+        more = [
+            charge._replace(amount=charge.amount - counted[charge.subject, charge.limit]) for charge in needed
+        ]
         charges = [charge for charge in more if charge.amount > 0]
         if charges:
             shared = self._shared if account.shared else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 
@@ -28,6 +29,25 @@ class Entry(NamedTuple):
 
     charge: Charge
     bucket: int
+
+
+def settled(
+    entries: Iterable[Entry], used: Callable[[Charge], int]
+) -> tuple[list[int], dict[tuple[str, str], int]]:
+    """Return how much of each entry was really used, and how much more than all of them, by limit.
+
+    Args:
+        entries: of one or several receipts; of one limit, the first are used up first.
+        used: says, of all charges of one limit together, how much it was.
+    """
+    kept: list[int] = []
+    left: dict[tuple[str, str], int] = {}
+    for charge, _ in entries:
+        name = charge.subject, charge.limit
+        owed = left.setdefault(name, used(charge))
+        kept.append(min(owed, charge.amount))
+        left[name] = owed - kept[-1]
+    return kept, left
 
 
 class Level(NamedTuple):

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from vllm_vlinders.auth.quota.charge import Charge, Entry, Level, Receipt, Refusal
+from vllm_vlinders.auth.quota.charge import Charge, Entry, Level, Receipt, Refusal, settled
 from vllm_vlinders.auth.quota.window import (
     add,
     advance,
@@ -95,16 +95,12 @@ class Ledger:
         entries = tuple(entries)
         if not entries:
             return
-        left: dict[tuple[str, str], int] = {}
+        amounts, left = settled(entries, used)
         starts: dict[tuple[str, str], int] = {}
         with _Lock(self._file):
             self._catch_up()
-            for entry in entries:
-                charge = entry.charge
+            for (charge, bucket), kept in zip(entries, amounts, strict=True):
                 name = charge.subject, charge.limit
-                owed = left.setdefault(name, used(charge))
-                kept = min(owed, charge.amount)
-                left[name] = owed - kept
                 start = self._starts.get(name)
                 if start is None:
                     row = self._rows.get(_hash(charge))
@@ -112,8 +108,8 @@ class Ledger:
                 if start is None:
                     continue  # nothing of it counts any more
                 starts[name] = start
-                if holds(self._cells, start, entry.bucket):
-                    add(self._cells, start, entry.bucket, kept - charge.amount)
+                if holds(self._cells, start, bucket):
+                    add(self._cells, start, bucket, kept - charge.amount)
             for name, start in starts.items():
                 add(self._cells, start, self._cells[start], left[name])
 

@@ -35,11 +35,15 @@ class KeyStore(Protocol):
         ...
 
     def add(self, record: KeyRecord, *, replaced: KeyRecord | None = None) -> None:
-        """Store a new record and, in the same step, the record of the key it replaces."""
+        """Store a new record and, in the same step, the record of the key it replaces.
+
+        Raises:
+            KeyRequestError: that key has been revoked meanwhile, and nothing is stored.
+        """
         ...
 
     def put(self, record: KeyRecord) -> None:
-        """Store `record` in the place of the one of its id."""
+        """Store `record` in the place of the one of its id; of two ends (`expires`, `revoked`) the earlier stays."""
         ...
 
     def get(self, key_id: str) -> KeyRecord | None:

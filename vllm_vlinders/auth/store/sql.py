@@ -17,6 +17,7 @@ from vllm_vlinders.auth.store.base import Changes
 from vllm_vlinders.auth.store.migrate import bring_up_to_date
 from vllm_vlinders.auth.store.tables import COUNTER, KEYS
 from vllm_vlinders.database import Database
+from vllm_vlinders.errors import KeyRequestError
 
 
 class SqlStore:
@@ -29,6 +30,7 @@ class SqlStore:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url, "auth.keys.store", "the key store")
+        self._file: tuple[int, ...] | None = None
         with self._database.transaction(write=False) as connection:
             current = bring_up_to_date(connection, check_only=True)
         if not current:
@@ -36,22 +38,30 @@ class SqlStore:
                 bring_up_to_date(connection)
 
     def changes(self, since: int) -> Changes:
-        """Return what has changed; all of it where the counter stands before `since`, as in a restored copy."""
+        """Return what has changed; all of it in a restored copy.
+
+        That is another file, or its counter stands before `since`.
+        """
+        file = self._database.file()
         with self._database.transaction(write=False) as connection:
             upto = connection.execute(sa.select(COUNTER.c.value)).scalar_one()
-            complete = upto < since or not since
-            if upto == since:
-                return Changes(upto, [])
-            query = sa.select(KEYS).where(KEYS.c.change > (0 if complete else since))
-            return Changes(upto, [_record(row) for row in connection.execute(query)], complete)
+            complete = file != self._file or upto < since or not since
+            records = [] if upto == since and not complete else _changed(connection, 0 if complete else since)
+        self._file = file
+        return Changes(upto, records, complete)
 
     def add(self, record: KeyRecord, *, replaced: KeyRecord | None = None) -> None:
-        """Insert `record`, and update the one it replaces."""
+        """Insert `record`, and update the one it replaces.
+
+        Raises:
+            KeyRequestError: that one has been revoked.
+        """
         with self._database.transaction(write=True) as connection:
             change = _next_change(connection)
-            connection.execute(sa.insert(KEYS).values(**asdict(record), change=change))
             if replaced is not None:
+                _check_not_revoked(connection, replaced.id)
                 _update(connection, replaced, change)
+            connection.execute(sa.insert(KEYS).values(**asdict(record), change=change))
 
     def put(self, record: KeyRecord) -> None:
         """Update the row of `record`."""
@@ -89,9 +99,27 @@ def _next_change(connection: sa.Connection) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
+def _changed(connection: sa.Connection, since: int) -> list[KeyRecord]:
+    return [_record(row) for row in connection.execute(sa.select(KEYS).where(KEYS.c.change > since))]
+
+
+def _check_not_revoked(connection: sa.Connection, key_id: str) -> None:
+    """Look at the row itself, which no other process can change now that the counter is locked."""
+    counts = sa.select(KEYS.c.id).where(KEYS.c.id == key_id, KEYS.c.revoked.is_(None))
+    if connection.execute(counts).one_or_none() is None:
+        raise KeyRequestError(f"key {key_id} has been revoked; create a new one", "key")
+
+
 def _update(connection: sa.Connection, record: KeyRecord, change: int) -> None:
+    """Write all but the last use; an end that another process has written stays where it is the earlier one."""
     values = {name: value for name, value in asdict(record).items() if name not in ("id", "last_used")}
-    connection.execute(sa.update(KEYS).where(KEYS.c.id == record.id).values(**values, change=change))
+    ends = {name: _earlier(KEYS.c[name], values[name]) for name in ("expires", "revoked")}
+    statement = sa.update(KEYS).where(KEYS.c.id == record.id)
+    connection.execute(statement.values(**{**values, **ends}, change=change))
+
+
+def _earlier(column: sa.Column[Any], moment: float | None) -> Any:
+    return column if moment is None else sa.case((column < moment, column), else_=moment)
 
 
 def _record(row: sa.Row[Any]) -> KeyRecord:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vllm_vlinders.auth.keys import KeyRecord
+from vllm_vlinders.auth.moments import LATEST
 from vllm_vlinders.auth.store.base import Changes
 from vllm_vlinders.errors import KeyRequestError, StoreError
+
+_Moment = Annotated[float, Field(ge=0, lt=LATEST, allow_inf_nan=False)]
 
 
 class _Entry(BaseModel):
@@ -23,10 +26,10 @@ class _Entry(BaseModel):
     tenant: str
     role: str
     label: str = ""
-    created: float = 0
-    not_before: float | None = None
-    expires: float | None = None
-    revoked: float | None = None
+    created: _Moment = 0
+    not_before: _Moment | None = None
+    expires: _Moment | None = None
+    revoked: _Moment | None = None
 
 
 class _File(BaseModel):

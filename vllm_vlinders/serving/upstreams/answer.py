@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vllm_vlinders.auth.quota.plan import estimate
 from vllm_vlinders.auth.roles import MAX_TOKENS_FIELDS
 from vllm_vlinders.errors import RequestError
-from vllm_vlinders.routing.asked import MESSAGES, RESPONSES, Asked
+from vllm_vlinders.routing.asked import COMPLETIONS, MESSAGES, RESPONSES, Asked
 from vllm_vlinders.scheduling.effective_priority import effective_priority, on_scale
+from vllm_vlinders.serving.access import active_access
 from vllm_vlinders.serving.body import replace_body
-from vllm_vlinders.serving.exchange import ASGIApp, Exchange, Send
+from vllm_vlinders.serving.exchange import CLIENT_LEFT, ASGIApp, Exchange, Send
 from vllm_vlinders.serving.router import Routing, name_model
 from vllm_vlinders.serving.upstreams.forward import Call, ClientLeftError, ask, pass_not_found
 
-_LETTERS_PER_TOKEN = 4
-_CLIENT_LEFT = 499
 _PRIORITY = "priority"
 _RETRY_SECONDS = "5"
 _MODEL, _REASON = b"x-vlinders-model", b"x-vlinders-route-reason"
@@ -29,20 +29,21 @@ async def answer_in_order(
     Where all that are asked answer 404, the last 404 is passed on.
 
     Raises:
-        RequestError: none can (503), the prompt is longer than the caller may send (403), or the priority in
-            the body is not allowed (400).
+        RequestError: none can (503), the prompt is longer than the caller may send (403), the priority in
+            the body is not allowed (400), or a limit of the caller leaves no room for what the next one
+            costs (429).
     """
     payload, pool = exchange.payload, routing.pool
     if payload is None or pool is None:
         message = "there is nothing to send on"
         raise RuntimeError(message)
-    prompt = (asked.characters + asked.context) // _LETTERS_PER_TOKEN
+    prompts = _prompts(exchange, payload)
     if exchange.grant is not None:
-        exchange.grant.check_context(prompt)
+        exchange.grant.check_context(max(prompts))
     session = exchange.context.session
     session = None if session is None else f"{exchange.context.tenant or ''}\0{session}"
     body = {name: value for name, value in _within_limit(exchange, payload).items() if name != _PRIORITY}
-    call = Call(exchange, body, session, prompt, _priority(exchange, payload))
+    call = Call(exchange, body, session, sum(prompts), _priority(exchange, payload))
     for model in order:
         upstream = routing.upstreams.get(model)
         name_model(exchange, model)
@@ -52,14 +53,14 @@ async def answer_in_order(
             replace_body(exchange, payload)
             await app(exchange.scope, exchange.receive, send)
             return
-        exchange.meter.model = model
+        _reserve(exchange, model)
         try:
             if await ask(pool, upstream, call, send):
                 return
         except ClientLeftError:
-            exchange.status = _CLIENT_LEFT
-            if not exchange.meter.prompt:
-                exchange.meter.prompt = prompt
+            exchange.status = CLIENT_LEFT
+            if not call.settled:
+                _settle_unanswered(call, payload, asked)
             return
     exchange.response_headers = [pair for pair in exchange.response_headers if pair[0] != _MODEL]
     if await pass_not_found(call, send):
@@ -72,6 +73,36 @@ async def answer_in_order(
         code="upstreams_down",
         headers={"Retry-After": _RETRY_SECONDS},
     )
+
+
+def _prompts(exchange: Exchange, payload: dict[str, Any]) -> list[int]:
+    """Return about how many tokens each prompt of a request has: /v1/completions may have several."""
+    given = payload.get("prompt")
+    parts = [payload]
+    if exchange.path == COMPLETIONS and isinstance(given, list) and given and not isinstance(given[0], int):
+        parts = [{"prompt": one} for one in given]
+    return [estimate(exchange.path, part, limit=None, context=0).prompt for part in parts]
+
+
+def _reserve(exchange: Exchange, model: str) -> None:
+    """Hold what has been reserved against the limits once more, at the price of `model`."""
+    meter = exchange.meter
+    meter.model = model
+    if meter.reserve is not None:
+        meter.reserve(model, meter.prompt, meter.most_output)
+
+
+def _settle_unanswered(call: Call, payload: dict[str, Any], asked: Asked) -> None:
+    """Note what a request may have used whose client left before an answer had begun.
+
+    A stream that has not begun has given nothing. An answer that comes as a whole may have been made as far
+    as it could be: its output is what was reserved. Where nothing was, nothing is known of it, and it is 0.
+    """
+    exchange, meter = call.exchange, call.exchange.meter
+    meter.prompt = call.prompt
+    access = None if meter.reserve is None or asked.stream else active_access()
+    if access is not None:
+        meter.output = estimate(exchange.path, payload, meter.limit, access.context).output
 
 
 def _tell_instead(exchange: Exchange, chosen: str) -> None:

@@ -18,7 +18,7 @@ import aiohttp
 
 from vllm_vlinders.errors import RequestError
 from vllm_vlinders.metrics import routing as counts
-from vllm_vlinders.routing.asked import CHAT, COMPLETIONS
+from vllm_vlinders.routing.asked import CHAT, COMPLETIONS, MESSAGES
 from vllm_vlinders.routing.upstreams import Replica, Upstream
 from vllm_vlinders.serving.answers import error_body
 from vllm_vlinders.serving.exchange import Exchange, Header, Message, Receive, Send
@@ -47,7 +47,7 @@ class _Failed(Exception):  # noqa: N818 -- it is caught here, never an error of 
         self.at_fault, self.answer = at_fault, answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """A request on its way.
 
@@ -59,6 +59,7 @@ class Call:
         priority: 0 to 1000, no higher than the caller may have.
         tried: what has been asked in vain, in words for the caller; it grows.
         in_vain: of each replica that was, its answer if that was 404, else None; it grows.
+        settled: whether it is noted what an answer has used.
     """
 
     exchange: Exchange
@@ -68,6 +69,7 @@ class Call:
     priority: int
     tried: list[str] = field(default_factory=list)
     in_vain: list[Whole | None] = field(default_factory=list)
+    settled: bool = False
 
 
 class ClientLeftError(Exception):
@@ -188,7 +190,7 @@ async def _exchange_with(pool: Pool, upstream: Upstream, replica: Replica, call:
         if answer.status in _MISTAKEN or answer.status // 100 == _REDIRECTION:
             raise _Failed(_MISTAKEN.get(answer.status, "is somewhere else"))
         if answer.content_type == _STREAM:
-            return await _pass_stream(answer, settings.idle_seconds, hider, call, send)
+            return await _pass_stream(answer, settings, hider, call, send)
         return await _pass_whole(answer, settings, call, send)
 
 
@@ -215,19 +217,26 @@ async def _pass_whole(
 
 
 async def _pass_stream(
-    answer: aiohttp.ClientResponse, seconds: float, hider: UsageHider | None, call: Call, send: Send
+    answer: aiohttp.ClientResponse,
+    settings: UpstreamSettings,
+    hider: UsageHider | None,
+    call: Call,
+    send: Send,
 ) -> str:
-    """Pass on each part as it comes; what comes faster than the client reads waits in the upstream."""
+    """Pass on each part as it comes; what comes faster than the client reads waits in the upstream.
+
+    vLLM sends the headers of a stream before the request has run: it may wait for its first part.
+    """
     reader, begun = UsageReader(), False
     try:
         while True:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(settings.idle_seconds if begun else settings.first_byte_seconds):
                     part = await answer.content.readany()
             except _TROUBLE as error:
                 if not begun:
-                    raise _Failed(describe(error)) from None
-                await send(_end(_broken_off(describe(error))))
+                    raise _refusal_or_failure(error) from None
+                await send(_end(_broken_off(call.exchange.path, describe(error))))
                 return "broken_off"
             if not begun:
                 begun = True
@@ -257,7 +266,9 @@ def settle(call: Call, reader: UsageReader) -> None:
     """Note what an answer has used: what it says, else about as much."""
     meter = call.exchange.meter
     meter.prompt = reader.prompt if reader.prompt is not None else call.prompt
-    meter.output = reader.output if reader.output is not None else reader.parts
+    meter.cached = min(reader.cached, meter.prompt)
+    meter.output = reader.used
+    call.settled = True
 
 
 def _says_nothing_of_usage(payload: Mapping[str, Any]) -> bool:
@@ -272,12 +283,15 @@ def _end(body: bytes) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": False}
 
 
-def _broken_off(why: str) -> bytes:
-    """Return the event that ends a stream which the upstream has not ended."""
+def _broken_off(path: str, why: str) -> bytes:
+    """Return the event that ends a stream which the upstream has not ended, in the form of the endpoint."""
     error = RequestError(
         f"the answer broke off: the model's server {why}",
         status=502,
         kind="server_error",
         code="upstream_lost",
     )
-    return b"\n\ndata: " + error_body(error) + b"\n\n"
+    if path != MESSAGES:
+        return b"\n\ndata: " + error_body(error) + b"\n\n"
+    told = {"type": "error", "error": {"type": "api_error", "message": str(error)}}
+    return b"\n\nevent: error\ndata: " + json.dumps(told).encode() + b"\n\n"

@@ -102,13 +102,20 @@ def _connections(limit: int) -> aiohttp.ClientSession:
 
 
 async def look(client: aiohttp.ClientSession, upstream: Upstream, replica: Replica) -> str | None:
-    """Look at the health of a replica, and at how busy it says it is; return what is wrong with it."""
+    """Look at the health of a replica, and at how busy it says it is; return what is wrong with it.
+
+    One that was up and is silent is down the second time only: a busy vLLM may stand still for seconds.
+    """
     url = f"{replica.url}{upstream.settings.health_path}"
     try:
         status, _ = await _get(client, upstream, url)
     except _TROUBLE as error:
+        first, replica.silent = not replica.silent, isinstance(error, TimeoutError)
+        if replica.up and replica.silent and first:
+            return None
         replica.up = False
         return f"{url}: {describe(error)}"
+    replica.silent = False
     replica.up = status == _OK
     if not replica.up:
         return f"{url} answers {status} (routing.models.{upstream.name}.upstream.health_path)"

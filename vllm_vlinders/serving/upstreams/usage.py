@@ -9,7 +9,11 @@ from typing import Any
 _LONGEST_LINE = 1 << 20
 _BETWEEN_EVENTS = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LETTERS_PER_TOKEN = 4
-_PROMPT, _OUTPUT = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+_OUTPUT = ("completion_tokens", "output_tokens")
+_CACHED = ("cached_tokens", "cache_read_input_tokens")
+_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+_APART = ("cache_read_input_tokens", "cache_creation_input_tokens")
+_BEGINNING = "message_start"
 
 
 class UsageReader:
@@ -17,15 +21,25 @@ class UsageReader:
 
     Attributes:
         prompt: tokens of the prompt; None as long as the answer does not say.
+        cached: of those, the tokens that a prefix cache held, as far as it says.
         output: tokens of the answer; None as long as it does not say.
         parts: events of a stream that carry something, about one for each token.
     """
 
     def __init__(self) -> None:
         self.prompt: int | None = None
+        self.cached = 0
         self.output: int | None = None
         self.parts = 0
+        self._only_begun = False
         self._line = b""
+
+    @property
+    def used(self) -> int:
+        """Tokens of the answer: what it says, else its parts; the more of both where only its beginning says."""
+        if self.output is None or self._only_begun:
+            return max(self.output or 0, self.parts)
+        return self.output
 
     def read_whole(self, body: bytes) -> None:
         """Read an answer that is not streamed."""
@@ -56,8 +70,16 @@ class UsageReader:
         for part in (value, value.get("response"), value.get("message")):
             usage = part.get("usage") if isinstance(part, dict) else None
             if isinstance(usage, dict):
-                self.prompt = _first(usage, _PROMPT, self.prompt)
-                self.output = _first(usage, _OUTPUT, self.output)
+                self._read_usage(usage, begins=value.get("type") == _BEGINNING)
+
+    def _read_usage(self, usage: dict[str, Any], *, begins: bool) -> None:
+        self.prompt = _prompt(usage, self.prompt)
+        output = _first(usage, _OUTPUT, None)
+        if output is not None:
+            self.output, self._only_begun = output, begins
+        for part in (usage, *(usage.get(name) for name in _DETAILS)):
+            if isinstance(part, dict):
+                self.cached = _first(part, _CACHED, self.cached) or 0
 
 
 class UsageHider:
@@ -97,6 +119,15 @@ def _tells_usage_only(event: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and value.get("choices") == [] and isinstance(value.get("usage"), dict)
+
+
+def _prompt(usage: dict[str, Any], otherwise: int | None) -> int | None:
+    """Return the tokens of the whole prompt; /v1/messages tells those apart that a cache held or took in."""
+    whole = _first(usage, ("prompt_tokens",), None)
+    if whole is not None:
+        return whole
+    rest = _first(usage, ("input_tokens",), None)
+    return otherwise if rest is None else rest + sum(_first(usage, (name,), 0) or 0 for name in _APART)
 
 
 def _first(usage: dict[str, Any], names: tuple[str, ...], otherwise: int | None) -> int | None:
