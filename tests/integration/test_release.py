@@ -8,7 +8,7 @@ import pytest
 from packaging.version import Version
 
 from server import ELSEWHERE, LORA_NAME, RELEASE, SLOTS, Server, Servers
-from traffic import Call, completion_order
+from traffic import Call, order_of_service
 from vllm_vlinders.patches import PATCHES
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_the_urgent_overtake_and_equals_keep_their_order(release: Server) -> Non
         Call("normal, last"),
     ]
 
-    order = completion_order(release, SLOTS, calls)
+    order = order_of_service(release, SLOTS, calls)
 
     assert order == [
         "lora, header 100",

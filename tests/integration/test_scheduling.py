@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from server import SLOTS, Server
-from traffic import Call, Queue, completion_order, full_batch
+from traffic import Call, Queue, full_batch, order_of_service
 
 pytestmark = pytest.mark.slow
 CHAT = "/v1/chat/completions"
@@ -81,7 +81,7 @@ def test_small_tenants_do_not_wait_for_a_big_one(scheduled: Server) -> None:
     calls = [Call(f"big {n}", tenant="big") for n in range(12)]
     calls += [Call(f"small {n}", tenant="small") for n in range(3)]
 
-    order = completion_order(scheduled, SLOTS, calls)
+    order = order_of_service(scheduled, SLOTS, calls)
 
     assert order.index("small 2") < 9
     assert [name for name in order if name.startswith("big")] == [call.name for call in calls[:12]]
