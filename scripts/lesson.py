@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 import re
 
-from vllm_vlinders.routing.exemplars import Exemplar, code_requests, snippets, written_prompts
+from vllm_vlinders.routing.exemplars import Exemplar, chatter, code_requests, snippets, written_prompts
+from vllm_vlinders.routing.language import language_of
 
 SNIPPETS_PER_REQUEST = 4
 CUTS_PER_SNIPPET = 4
 OPENINGS = (
     "hi, ", "hello ", "please ", "can you ", "hey ", "could you please ", "I need help. ", "Hi there! ", "ok now ",
 )  # fmt: skip
-LISTS_PER_KIND = 60
+CHATTED = {False: 0.35, True: 0.25}
+"""The shares of easy and hard short prompts that come with small talk around them as well."""
+REQUESTS_PER_HARD_COMPLETION = 3
+LISTS_PER_KIND = 90
 """How many lists are put together from short prompts of one kind, such as easy sums."""
 LISTED_KINDS = (
     ("simple_qa", False), ("math", False), ("math", True), ("code_explanation", False), ("code_generation", False),
@@ -31,10 +35,23 @@ CLOSINGS = (".", "?", "??", " please", " thanks", "...")
 
 
 def lesson(rng: random.Random, variants: int = 2) -> list[Exemplar]:
-    """Return all that is learnt from: the written prompts, hasty variants and lists of them, and prompts about code."""
+    """Return all that is learnt from: the written prompts, and variants of them, and prompts about code."""
     written = written_prompts()
     varied = [Exemplar(hasty(e.prompt, rng), e.category, e.complex) for e in written for _ in range(variants)]
-    return written + varied + as_lists(written, rng) + about_code(rng)
+    return written + varied + as_lists(written, rng) + with_chatter(written, rng) + about_code(written, rng)
+
+
+def with_chatter(written: list[Exemplar], rng: random.Random) -> list[Exemplar]:
+    """Return short prompts in the middle of small talk in their language, which makes them no harder."""
+    talk = chatter()
+    made = []
+    for exemplar in written:
+        known = talk.get(language_of(exemplar.prompt))
+        if known and brief(exemplar.prompt) and chance(rng, CHATTED[exemplar.complex]):
+            before, after = rng.sample(known, rng.randint(1, 3)), rng.sample(known, rng.randint(0, 1))
+            asked = exemplar.prompt[:1].upper() + exemplar.prompt[1:]
+            made.append(Exemplar(" ".join([*before, asked, *after]), exemplar.category, exemplar.complex))
+    return made
 
 
 def as_lists(written: list[Exemplar], rng: random.Random) -> list[Exemplar]:
@@ -86,10 +103,10 @@ def brief(prompt: str) -> bool:
     return "\n" not in prompt and len(prompt) < BRIEF
 
 
-def about_code(rng: random.Random) -> list[Exemplar]:
+def about_code(written: list[Exemplar], rng: random.Random) -> list[Exemplar]:
     """Return whole code to explain or to change, and cut code to complete.
 
-    Half of the changes count as complex; reading and completing a function do not.
+    Half of the changes count as complex; reading and completing a function do not, unless it was written as such.
     """
     codes = snippets()
     made = [
@@ -106,6 +123,9 @@ def about_code(rng: random.Random) -> list[Exemplar]:
         for code in rng.sample(codes, SNIPPETS_PER_REQUEST):
             body = cut_off(code, rng) if chance(rng, 0.85) else code
             made.append(Exemplar(placed(request, body, rng), "code_completion", complex=False))
+    for code in (e.prompt for e in written if e.category == "code_completion" and e.complex):
+        for request in rng.sample(code_requests("code_completion"), REQUESTS_PER_HARD_COMPLETION):
+            made.append(Exemplar(placed(request, code, rng), "code_completion", complex=True))
     for code in codes:
         cut = [cut_off(code, rng) for _ in range(CUTS_PER_SNIPPET)] + stubs(code)
         made += [Exemplar(part, "code_completion", complex=False) for part in cut]

@@ -28,7 +28,7 @@ from vllm_vlinders.routing.exemplars import Exemplar
 
 SEED = 7
 NETWORKS = 4
-HIDDEN = 64
+HIDDEN = 128
 EPOCHS = 60
 BATCH = 128
 DROPOUT = (0.2, 0.3)

@@ -64,8 +64,8 @@ def read_heads(encoder_name: str) -> dict[str, NDArray[np.float32]]:
 def features_of(prompts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
     """Return one row per prompt: its embedding, then its features."""
     read = [split_signals(prompt) for prompt in prompts]
-    embedded = encoder.encode([prose for _, prose in read])
-    surface = np.array([features(signals, prose) for signals, prose in read])
+    embedded = encoder.encode([prose for _, prose, _ in read])
+    surface = np.array([features(signals, prose, code) for signals, prose, code in read])
     return np.concatenate([embedded, surface], axis=1)
 
 

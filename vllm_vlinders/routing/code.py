@@ -55,15 +55,15 @@ _HOLLOW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The code of a prompt; see ``Signals`` for what the fields mean."""
+    """The code of a prompt, as it stands there; see ``Signals`` for what the other fields mean."""
 
     language: str
     incomplete: bool
     depth: int
-    characters: int
+    text: str
 
 
-NO_CODE = Code("", incomplete=False, depth=0, characters=0)
+NO_CODE = Code("", incomplete=False, depth=0, text="")
 
 
 def read_code(text: str) -> tuple[Code, str]:
@@ -78,7 +78,7 @@ def read_code(text: str) -> tuple[Code, str]:
     else:
         depth, broken = 0, sql_goes_on(tail) if language == "sql" else open_brackets(tail) > 0
     incomplete = broken or _HOLLOW.search(tail[-200:]) is not None
-    return Code(language or UNKNOWN, incomplete, depth, len(code)), prose
+    return Code(language or UNKNOWN, incomplete, depth, code), prose
 
 
 def _fenced(text: str) -> tuple[str | None, str, str] | None:

@@ -25,7 +25,11 @@ _WORD = re.compile(r"[^\W_]+(?:[\u0900-\u0dff]+[^\W_]*)*(?:['\u2019+#-][^\W_]+|[
 """The vowel signs of India's scripts are no letters to ``re``, but parts of words."""
 _SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _LENGTHS = (4, 40, 120)
-_SHAPE = 21
+_SHAPE = 22
+_DEMANDING = "demanding"
+"""The notion that is looked for in code, too."""
+_CODE_CHARACTERS = 2_000
+"""How much of the code is searched for it."""
 
 
 class Lexicon:
@@ -49,6 +53,11 @@ class Lexicon:
             words = [word for word in words if not _SPACELESS.search(word)] + self._spaceless.findall(text)
         return words
 
+    def demands(self, code: str) -> int:
+        """Return how many words of some code, with its comments, name something difficult."""
+        wanted = self.names.index(_DEMANDING)
+        return sum(wanted in notions for notions in self.notions(self.words(code[:_CODE_CHARACTERS])))
+
     def notions(self, words: list[str]) -> list[tuple[int, ...]]:
         """Return the numbers of the notions of each word."""
         by_word = self._by_word
@@ -68,13 +77,13 @@ def feature_names() -> list[str]:
     return [*shape, *(f"lead:{name}" for name in names), *(f"any:{name}" for name in names)]
 
 
-def features(signals: Signals, prose: str) -> NDArray[np.float32]:
-    """Return the numbers, about 0 to 3 each, of a prompt."""
+def features(signals: Signals, prose: str, code: str) -> NDArray[np.float32]:
+    """Return the numbers, about 0 to 3 each, of a prompt that has been read."""
     known = lexicon()
     words = known.words(prose)
     count = len(known.names)
     row = np.zeros(_SHAPE + 2 * count, dtype=np.float32)
-    row[:_SHAPE] = _shape(signals, len(words))
+    row[:_SHAPE] = [*_shape(signals, len(words)), log1p(known.demands(code)) if code else 0.0]
     for notions in known.notions(words[:_LEAD_WORDS]):
         for number in notions:
             row[_SHAPE + number] = 1

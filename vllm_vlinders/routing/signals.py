@@ -76,8 +76,8 @@ def read_signals(prompt: str) -> Signals:
     return split_signals(prompt)[0]
 
 
-def split_signals(prompt: str) -> tuple[Signals, str]:
-    """Return the signals, and the prose of what was read: the prompt without its code."""
+def split_signals(prompt: str) -> tuple[Signals, str, str]:
+    """Return the signals, and what was read: the prose, which is the prompt without its code, and the code."""
     text = shorten(prompt)
     code, prose = read_code(text)
     language = language_of(prose)
@@ -94,9 +94,9 @@ def split_signals(prompt: str) -> tuple[Signals, str]:
         code_language=None if code is NO_CODE else code.language,
         code_incomplete=code.incomplete,
         code_depth=code.depth,
-        code_characters=code.characters,
+        code_characters=len(code.text),
     )
-    return signals, prose
+    return signals, prose, code.text
 
 
 def _hints_at_formulas(prose: str) -> bool:

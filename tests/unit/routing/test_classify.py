@@ -108,6 +108,36 @@ def test_a_second_easy_question_does_not_make_hard_work(prompt):
     assert classify(prompt).complexity < 0.5
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "write a lock-free skip list in rust",
+        "prove that the square root of 7 is irrational",
+        "schreib einen Compiler für eine kleine Sprache",
+        "func (q *Queue) Pop() (*Item, error) {\n\t// lock-free, linearizable, safe memory reclamation by hazard\n",
+    ],
+)
+def test_a_short_prompt_may_ask_for_hard_work(prompt):
+    assert classify(prompt).complexity > 0.5
+
+
+SMALL_TALK = (
+    "Good morning! I was on the phone with my sister, who lives in Lima and never stops to talk about the food "
+    "there, and then we could not agree about something small. What is the capital of Chile?"
+)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        SMALL_TALK,
+        "def total(prices):\n    result = 0\n    for price in prices:\n        result +=",
+    ],
+)
+def test_small_talk_and_code_do_not_make_hard_work(prompt):
+    assert classify(prompt).complexity < 0.5
+
+
 LISTS = {
     "write an inventory app in django": (
         "barcode scanning", "stock per warehouse", "purchase orders", "csv import", "role based access", "tests"

@@ -2,8 +2,8 @@
 
 ``<category>.<simple|complex>.txt`` holds one prompt a line, in which a backslash and an n stand for a line
 break. ``<category>.prompts.txt`` holds what people say to code; ``snippets.txt`` holds such code, apart by
-lines of ``%%%``. ``scripts/lesson.py`` puts them
-together.
+lines of ``%%%``. ``chatter.txt`` holds what people say around a request, behind the code of the language.
+``scripts/lesson.py`` puts them together.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ def written_prompts() -> list[Exemplar]:
 def code_requests(category: str) -> list[str]:
     """Return what people say to code when they want what the category is."""
     return _lines(FOLDER / f"{category}.prompts.txt")
+
+
+def chatter() -> dict[str, list[str]]:
+    """Return sentences that ask for nothing, by language."""
+    found: dict[str, list[str]] = {}
+    for line in _lines(FOLDER / "chatter.txt"):
+        language, _, sentence = line.partition(" ")
+        found.setdefault(language, []).append(sentence)
+    return found
 
 
 def snippets() -> list[str]:
