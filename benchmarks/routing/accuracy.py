@@ -5,10 +5,11 @@
     python benchmarks/routing/accuracy.py PROMPTS --encoder minilm --model DIR
     python benchmarks/routing/accuracy.py PROMPTS --also-learn
 
-PROMPTS is a file of JSON lines with ``prompt``, ``category``, ``complexity`` (simple or complex) and ``source``; as it
-is given, ``prompts.jsonl`` beside this script, whose prompts were written and labelled for this project
-without sight of the exemplars and of the answers. Nothing that is shipped has learnt from either, so each source is unseen. ``--also-learn`` shows what
-would come of it: heads that learn from the exemplars and from all sources but the one they are tested on.
+PROMPTS is a file of JSON lines with ``prompt``, ``category``, ``complexity`` (simple or complex) and
+``source``; as it is given, ``prompts.jsonl`` beside this script, whose prompts were written and labelled for
+this project without sight of the exemplars and of the answers. Nothing that is shipped has learnt from
+either, so each source is unseen. ``--also-learn`` shows what would come of it: heads that learn from the
+exemplars and from all sources but the one they are tested on.
 """
 
 from __future__ import annotations
