@@ -1,5 +1,6 @@
 """What all tests share: how hypothesis searches, and which stay together when two processes share the work."""
 
+import signal
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,6 +13,10 @@ settings.register_profile(
     "vlinders", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("vlinders")
+
+# A shell starts what it puts in the background with SIGINT ignored, and processes of tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("proxy", "second_count", "traffic")
 SHARED = {

@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PATIENCE = 420  # four API servers have more to load than one
 BIN = Path(sys.executable).parent
 TOKENS = 3000
+SEEN_SECONDS = 5
+"""After which each process has seen what changed in the key store."""
 COMMAND_LINE = "command-line-key-of-the-tests"
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
@@ -41,7 +43,11 @@ class Guarded:
         self.config = folder / "vlinders.yaml"
         tree = {
             "auth": {
-                "keys": {"store": f"sqlite:///{folder}/keys.db", "pepper": "env:TEST_PEPPER"},
+                "keys": {
+                    "store": f"sqlite:///{folder}/keys.db",
+                    "pepper": "env:TEST_PEPPER",
+                    "poll_seconds": 0.2,
+                },
                 "audit": {"path": str(folder / "audit.jsonl")},
                 "roles": {"coder": {"models": [LORA_NAME], "max_tokens": 20}},
             },
@@ -92,7 +98,7 @@ class Guarded:
 
     def until_used(self, tenant: str, limit: str, expected: int) -> None:
         """Wait until that is so."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while self.used(tenant, limit) != expected:
             assert time.monotonic() < deadline, self.used(tenant, limit)
             time.sleep(0.2)
@@ -111,16 +117,16 @@ def guarded(no_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_keys_come_and_go_in_every_process_without_a_restart(guarded: Guarded) -> None:
     key = guarded.key("acme")
     with guarded.client(key) as client:
-        time.sleep(2)
+        time.sleep(SEEN_SECONDS)
         assert {client.get("/v1/models").status_code for _ in range(16)} == {200}
         assert guarded.vlinders("keys", "revoke", key.split("_")[1]).returncode == 0
-        time.sleep(2)
+        time.sleep(SEEN_SECONDS)
         assert {client.get("/v1/models").json()["error"]["code"] for _ in range(16)} == {"revoked"}
 
 
 def test_every_kind_of_client(guarded: Guarded) -> None:
     user, coder = guarded.key("acme"), guarded.key("acme", "coder")
-    time.sleep(2)
+    time.sleep(SEEN_SECONDS)
     chat = openai.OpenAI(base_url=f"{guarded.server.url}/v1", api_key=user, max_retries=0)
     answer = chat.chat.completions.create(
         model="tiny", max_tokens=4, messages=[{"role": "user", "content": "Hi"}]
@@ -161,7 +167,7 @@ def test_every_kind_of_client(guarded: Guarded) -> None:
 
 def test_concurrent_requests_never_use_more_than_the_limit(guarded: Guarded) -> None:
     key = guarded.key("full")
-    time.sleep(2)
+    time.sleep(SEEN_SECONDS)
 
     async def ask(number: int) -> tuple[int, dict[str, Any]]:
         headers = {"Authorization": f"Bearer {key}"}
@@ -183,7 +189,7 @@ def test_concurrent_requests_never_use_more_than_the_limit(guarded: Guarded) -> 
 
 def test_a_stream_that_is_cut_is_settled_and_gives_its_place_back(guarded: Guarded) -> None:
     key = guarded.key("cut")
-    time.sleep(2)
+    time.sleep(SEEN_SECONDS)
     body = {"model": "tiny", "prompt": "x", "max_tokens": 15_000, "ignore_eos": True, "stream": True}
     with guarded.client(key) as client:
         for _ in range(3):
@@ -200,13 +206,13 @@ def test_a_stream_that_is_cut_is_settled_and_gives_its_place_back(guarded: Guard
 
 def test_a_key_revoked_in_the_middle_of_a_stream(guarded: Guarded) -> None:
     key = guarded.key("cut")
-    time.sleep(2)
+    time.sleep(SEEN_SECONDS)
     body = {"model": "tiny", "prompt": "x", "max_tokens": 200, "ignore_eos": True, "stream": True}
     with guarded.client(key) as client, client.stream("POST", COMPLETIONS, json=body) as answer:
         lines = answer.iter_lines()
         next(lines)
         assert guarded.vlinders("keys", "revoke", key.split("_")[1]).returncode == 0
-        time.sleep(2)
+        time.sleep(SEEN_SECONDS)
         assert client.post(COMPLETIONS, json=body).status_code == 401
         assert [line for line in lines if line][-1] == "data: [DONE]"
     guarded.until_used("cut", "concurrent_requests", 0)
@@ -268,6 +274,7 @@ def test_the_walk_of_the_docs_ends_in_a_closed_server(no_server: None, tmp_path:
     text = (ROOT / "docs" / "auth.md").read_text()
     walk = text.partition("## From nothing")[2].partition("\n## ")[0]
     script = "\n".join(line[4:] for line in walk.splitlines() if line.startswith("    ") or not line)
+    script = script.replace("sleep 2", "sleep 10")  # on a busy machine two seconds may not be enough
     script = script.replace("8000", str(free_port()))
     script = script.replace('vllm serve "$MODEL"', 'vllm serve "$MODEL" --enforce-eager')
     script = script.replace("do sleep 1", "do kill -0 $!; sleep 1")  # a server that ended is not waited for

@@ -14,7 +14,7 @@ from vllm_vlinders.patches import PATCHES
 from vllm_vlinders.patching.gate import running_vllm_version
 
 pytestmark = pytest.mark.slow
-SETTLE_SECONDS = 30
+SETTLE_SECONDS = 300
 
 
 def acting_in(process: str) -> set[str]:

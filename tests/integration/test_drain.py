@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from second_count import Exposed
 from server import NAME, PATCHED, Server, Servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -63,6 +64,12 @@ async def refused(client: httpx.AsyncClient) -> bool:
     return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
 
 
+def requests_in(server: Server) -> float:
+    """Return how many requests have got past the door so far."""
+    now = Exposed(server)
+    return now.total("vlinders_active_requests") + now.total("vlinders_requests_total")
+
+
 async def stop_under_load(server: Server) -> list[dict[str, Any]]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=server.url, timeout=None, limits=limits) as client:
@@ -70,6 +77,8 @@ async def stop_under_load(server: Server) -> list[dict[str, Any]]:
         streams = [asyncio.create_task(read_stream(client, begun)) for _ in range(STREAMS)]
         async with asyncio.timeout(GRACE_SECONDS):
             await begun.acquire()
+            while await asyncio.to_thread(requests_in, server) < STREAMS:  # noqa: ASYNC110 -- as below
+                await asyncio.sleep(0.05)
         assert server.process is not None
         server.process.terminate()
         async with asyncio.timeout(GRACE_SECONDS):

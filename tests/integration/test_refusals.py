@@ -114,7 +114,7 @@ def environment_of(refusal: Refusal, folder: Path) -> dict[str, str]:
 
 def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end."""
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def check_refused(done: subprocess.CompletedProcess[str], refusal: Refusal) -> None:

@@ -9,6 +9,8 @@ from server import LORA_NAME, NAME, Server
 
 pytestmark = pytest.mark.slow
 WITHIN = 0.02
+ON_THE_WAY_SECONDS = 0.05
+"""What a request may spend between client and server on a busy machine."""
 ATTEMPTS = 4
 
 
@@ -39,9 +41,9 @@ def test_labels_say_model_band_and_route(scheduled: Server) -> None:
     assert queued == {("labels", band): 1 for band in ("normal", "medium", "high", "urgent")}
 
 
-def off(ours: float, theirs: float) -> float:
-    """Return by what part two sums differ."""
-    return abs(ours - theirs) / theirs
+def off(ours: float, theirs: float, requests: int) -> float:
+    """Return by what part two sums differ, beyond what requests may spend on their way."""
+    return max(0.0, abs(ours - theirs) - requests * ON_THE_WAY_SECONDS) / theirs
 
 
 def test_times_are_those_that_the_clients_saw(scheduled: Server) -> None:
@@ -62,7 +64,9 @@ def test_times_are_those_that_the_clients_saw(scheduled: Server) -> None:
             )
         ]
         theirs = (tally.response["timed"], tally.first_token["timed"], tally.gaps["timed"])
-        found.append({name: off(ours, seen) for (name, ours), seen in zip(sums, theirs, strict=True)})
+        found.append(
+            {name: off(ours, seen, len(load)) for (name, ours), seen in zip(sums, theirs, strict=True)}
+        )
         if max(found[-1].values()) <= WITHIN:
             break
     print(found)

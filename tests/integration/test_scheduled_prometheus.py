@@ -22,7 +22,7 @@ def test_every_query_finds_data_but_those_of_what_the_server_does_not_have(sched
         [sys.executable, script, "--check", "--target", target, "--port", str(free_port())],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

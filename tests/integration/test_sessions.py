@@ -79,7 +79,9 @@ def test_every_session_finds_all_of_its_prefix_again_and_others_do_not(
     assert found == [WHOLE_BLOCKS] * SESSIONS
 
     def settled(status: dict[str, Any]) -> bool:
-        return status["ranks"].get("home", 0) >= 2 * SESSIONS and status["sessions"] >= SESSIONS
+        hits = status["tenants"].get("default", {}).get("hit_tokens", 0)
+        at_home = status["ranks"].get("home", 0) >= 2 * SESSIONS
+        return at_home and status["sessions"] >= SESSIONS and hits >= SESSIONS * WHOLE_BLOCKS
 
     status = shown(data_parallel, settled)
     assert status["ranks"]["home"] >= 2 * SESSIONS

@@ -18,11 +18,12 @@ import pytest
 
 @pytest.fixture
 def server():
-    pathlib.Path("started").touch()
     yield
     pathlib.Path("stopped").touch()
 
-def test_waits(server): time.sleep(3600)
+def test_waits(server):
+    pathlib.Path("started").touch()
+    time.sleep(3600)
 """
 
 TESTS = """

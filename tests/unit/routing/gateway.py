@@ -64,10 +64,14 @@ def forget_health(at: Gateway, *names: str) -> None:
             replica.up = None
 
 
+_nobody: list[socket.socket] = []
+
+
 def nowhere() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    """Return an address that refuses connections: it is taken, and nobody listens."""
+    _nobody.append(socket.socket())
+    _nobody[-1].bind(("127.0.0.1", 0))
+    return f"http://127.0.0.1:{_nobody[-1].getsockname()[1]}"
 
 
 def count(**labels: str) -> float:

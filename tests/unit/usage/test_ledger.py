@@ -54,7 +54,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/usage.db"
+        return f"sqlite:///{tmp_path}/usage.db?timeout=60"
     address: str = request.getfixturevalue("postgresql")
     engine = sa.create_engine(address)
     with engine.begin() as connection:
@@ -174,9 +174,13 @@ def test_losses_count_once_where_the_journal_cannot_be_removed(
 ) -> None:
     ledger = make()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "unlink", Mock(side_effect=PermissionError))
+        refused = Mock(side_effect=PermissionError)
+        patch.setattr(Path, "unlink", refused)
         ledger.start()
-        time.sleep(0.5)
+        deadline = time.monotonic() + 60
+        while not refused.called:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
     ledger.stop()
     make().start()
     deadline = time.monotonic() + 30

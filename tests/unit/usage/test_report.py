@@ -133,7 +133,7 @@ def test_the_command_prints_table_csv_and_json(ledger: None, capsys: pytest.Capt
         ("acme", 15),
         ("beta", 20),
     ]
-    assert summary["gpus"]["cost"] == pytest.approx(summary["gpus"]["hours"] * 2, rel=1e-3)
+    assert summary["gpus"]["cost"] == pytest.approx(summary["gpus"]["hours"] * 2, rel=1e-3, abs=2e-3)
     lines = list(csv.DictReader(io.StringIO(run(capsys, "--csv", "--tenant", "beta"))))
     assert [(line["tenant"], line["cost"]) for line in lines] == [("beta", "0.5")]
     table = run(capsys)
