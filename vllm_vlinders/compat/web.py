@@ -53,7 +53,7 @@ class Web:
             CompatError: it cannot be read.
         """
         parts = urllib.parse.urlsplit(url)
-        request = urllib.request.Request(_without_login(parts))  # noqa: S310  pip's own addresses
+        request = urllib.request.Request(_without_login(parts))  # noqa: S310 -- pip's own addresses
         request.add_header("User-Agent", f"vllm-vlinders/{__version__}")
         for name, value in headers.items():
             request.add_header(name, value)
@@ -62,7 +62,7 @@ class Web:
             # Not sent on when the server redirects to another host.
             request.add_unredirected_header("Authorization", f"Basic {login}")
         try:
-            with urllib.request.urlopen(  # noqa: S310  as above
+            with urllib.request.urlopen(  # noqa: S310 -- as above
                 request, timeout=self._settings.timeout, context=self._trust(parts)
             ) as response:
                 yield response

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from vllm_vlinders.routing import CATEGORIES, classify
 from vllm_vlinders.routing.exemplars import FOLDER, code_requests, written_prompts
 
+ROOT = Path(__file__).parents[3]
 PLAIN = {
     "code_completion": [
         'def median(values):\n    """Return the median."""\n    ordered = sorted(values)\n    if len(ordered) %',
@@ -204,6 +208,19 @@ def test_each_category_has_hundreds_of_written_prompts(category):
 
 def test_exemplars_are_of_the_categories_there_are():
     assert {exemplar.category for exemplar in written_prompts()} == set(CATEGORIES)
+
+
+def test_nothing_has_learnt_from_the_prompts_of_the_benchmark():
+    """None has most of its words in common with an exemplar."""
+    learnt = [words_of(exemplar.prompt) for exemplar in written_prompts()]
+    lines = (ROOT / "benchmarks" / "routing" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    for prompt in (json.loads(line)["prompt"] for line in lines):
+        words = words_of(prompt)
+        assert not [each for each in learnt if len(words & each) >= 0.7 * len(words | each) > 0], prompt
+
+
+def words_of(prompt):
+    return frozenset(re.findall(r"\w+", prompt.lower()))
 
 
 def test_no_exemplar_stands_twice():
